@@ -1,0 +1,138 @@
+"""Every number in the list of four-folds, recomputed."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cicy_utils.data import (
+    CHECKSUMS,
+    HODGE_NAMES,
+    Cicy4,
+    checksum,
+    find_data_file,
+    load_cicy4,
+)
+from cicy_utils.enumeration import breaks_rules, in_order
+from cicy_utils.topology import euler_numbers_batch, hodge_numbers_batch
+
+STATISTICS_FILE = "statistics.json"
+
+
+def statistics(data: Cicy4) -> dict[str, Any]:
+    """What the list looks like, in plain numbers.
+
+    Returns:
+        configurations; rows and columns (how many matrices have so many); largest_entry;
+        favourable (the share with h11 = number of rows); distinct_quadruples; mean, minimum,
+        maximum and distinct of every Hodge number and of the Euler number ("euler").
+    """
+    rows = data.matrices.any(axis=2).sum(axis=1)
+    columns = data.matrices.any(axis=1).sum(axis=1)
+    hodge = data.hodge.astype(np.int64)
+    values = dict(zip(HODGE_NAMES, hodge.T, strict=True)) | {"euler": euler_from_hodge(hodge)}
+    return {
+        "configurations": len(data),
+        "rows": _counts(rows),
+        "columns": _counts(columns),
+        "largest_entry": int(data.matrices.max()),
+        "favourable": float((hodge[:, 0] == rows).mean()),
+        "distinct_quadruples": len(np.unique(hodge, axis=0)),
+        "mean": {name: float(value.mean()) for name, value in values.items()},
+        "minimum": {name: int(value.min()) for name, value in values.items()},
+        "maximum": {name: int(value.max()) for name, value in values.items()},
+        "distinct": {name: len(np.unique(value)) for name, value in values.items()},
+    }
+
+
+def euler_from_hodge(hodge: np.ndarray) -> np.ndarray:
+    """chi = 4 + 2 h11 - 4 h21 + 2 h31 + h22 of int64 (N, 4); arXiv 2405.17406, eq. (11)."""
+    h11, h21, h31, h22 = hodge.T
+    return 4 + 2 * h11 - 4 * h21 + 2 * h31 + h22
+
+
+def label_faults(data: Cicy4) -> dict[str, int]:
+    """For each rule that labels obey, the number of configurations that break it.
+
+    The Hodge numbers are computed again from the matrices (seconds for the whole list), and h22
+    is compared with 2 (22 + 2 h11 + 2 h31 - h21) (arXiv 2405.17406, eq. 12).
+
+    Raises:
+        ValueError: a matrix is not that of a connected, non-empty Calabi-Yau four-fold.
+    """
+    hodge = data.hodge.astype(np.int64)
+    h11, h21, h31, h22 = hodge.T
+    return {
+        "Hodge numbers differ from those of the matrix": int(
+            (hodge_numbers_batch(data.matrices) != hodge).any(axis=1).sum()
+        ),
+        "h22 differs from 2 (22 + 2 h11 + 2 h31 - h21)": int(
+            (h22 != 2 * (22 + 2 * h11 + 2 * h31 - h21)).sum()
+        ),
+    }
+
+
+def verify(say: Callable[[str], None] = print) -> bool:
+    """Check the bundled list against everything that is known of it; takes a few minutes.
+
+    Args:
+        say: called with one line for every check.
+
+    Returns:
+        Whether all of these hold: the checksums; every matrix is a connected, non-empty
+        Calabi-Yau four-fold without redundant piece or ineffective split; every matrix is in
+        canonical form and the list in its order, so that no two are permutations of each other;
+        the Hodge numbers are those of the matrices; the Euler number of the Chern class is the one
+        of the Hodge numbers; the statistics are the recorded ones.
+
+    Raises:
+        FileNotFoundError, ValueError: the list is missing or damaged.
+    """
+    start = time.perf_counter()
+    sound = True
+
+    def check(text: str, number: int) -> None:
+        nonlocal sound
+        sound = sound and number == 0
+        verdict = "ok" if number == 0 else f"FAILED for {number:,}"
+        say(f"{time.perf_counter() - start:6.1f} s  {text}: {verdict}")
+
+    data = load_cicy4()
+    for name, array in (("matrix", data.matrices), ("hodge", data.hodge)):
+        check(f"sha256 of {name} is {CHECKSUMS[name]}", int(checksum(array) != CHECKSUMS[name]))
+    for fault, number in label_faults(data).items():
+        check(f"no configuration whose {fault}", number)
+    chi = euler_numbers_batch(data.matrices)
+    check(
+        "Euler number from the Chern class is the one from the Hodge numbers",
+        int((chi != euler_from_hodge(data.hodge.astype(np.int64))).sum()),
+    )
+    check(
+        "no redundant piece, no ineffective split, canonical form",
+        int(breaks_rules(data.matrices).sum()),
+    )
+    check("no matrix twice, in order", int((~in_order(data.matrices)).sum()))
+    recorded, found = recorded_statistics(), statistics(data)
+    for key, value in found.items():
+        check(f"{key} {json.dumps(value)}", int(recorded.get(key) != json.loads(json.dumps(value))))
+    check("no other statistics recorded", len(recorded.keys() - found.keys()))
+    return sound
+
+
+def recorded_statistics() -> dict[str, Any]:
+    """The statistics of the complete list, from the file beside it.
+
+    Raises:
+        FileNotFoundError: the file is missing.
+    """
+    return json.loads(Path(find_data_file(STATISTICS_FILE)).read_text())
+
+
+def _counts(values: np.ndarray) -> dict[str, int]:
+    numbers, counts = np.unique(values, return_counts=True)
+    return dict(zip(map(str, numbers.tolist()), counts.tolist(), strict=True))

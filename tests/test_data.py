@@ -1,0 +1,164 @@
+"""Loading: arrays, checksums, layouts, subsets, places, refusals."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+
+from cicy_utils import data, verification
+from cicy_utils.data import CHECKSUMS, LAYOUTS, arrange, checksum, find_bundled, load_cicy4
+
+
+def test_complete_list(cicy4):
+    assert cicy4.matrices.shape == (905684, 16, 20)
+    assert cicy4.matrices.dtype == np.uint8
+    assert cicy4.hodge.shape == (905684, 4)
+    assert cicy4.hodge.dtype == np.int16
+    assert len(cicy4) == 905684
+    assert checksum(cicy4.matrices) == CHECKSUMS["matrix"]
+    assert checksum(cicy4.hodge) == CHECKSUMS["hodge"]
+
+
+def test_statistics_are_the_published_ones(cicy4):
+    """Gray, Haupt and Lukas, arXiv 1405.2073; the favourable share to the last digit."""
+    found = verification.statistics(cicy4)
+    assert found == verification.recorded_statistics()
+    assert found["configurations"] == 921_497 - 15_813
+    assert found["largest_entry"] == 6
+    assert found["favourable"] == 0.5449384111897748
+    assert found["minimum"] == {"h11": 1, "h21": 0, "h31": 20, "h22": 204, "euler": 288}
+    assert found["maximum"] == {"h11": 24, "h21": 33, "h31": 426, "h22": 1752, "euler": 2610}
+    assert found["distinct"]["h11"] == 23
+    for name, published, half_a_digit in (
+        ("h11", 10.1, 0.05),
+        ("h21", 0.8, 0.05),
+        ("h31", 39.6, 0.05),
+        ("h22", 241, 0.5),
+    ):
+        assert found["mean"][name] == pytest.approx(published, abs=half_a_digit)
+
+
+def test_labels_are_those_of_the_matrices(cicy4_sample):
+    assert set(verification.label_faults(cicy4_sample).values()) == {0}
+
+
+def test_wrong_labels_are_counted(cicy4_sample):
+    wrong = cicy4_sample.hodge.copy()
+    wrong[7, 3] += 2
+    wrong[9, 0] += 1
+    broken = data.Cicy4(cicy4_sample.matrices, wrong, "test", "stored", "")
+    assert set(verification.label_faults(broken).values()) == {2}
+
+
+@pytest.mark.long
+def test_verification_of_everything(capsys):
+    assert data.main(["verify"]) == 0
+    assert "everything agrees" in capsys.readouterr().out
+
+
+def test_verification_fails_on_a_damaged_list(tmp_path, monkeypatch, capsys):
+    copy = shutil.copy(find_bundled(), tmp_path)
+    with open(copy, "r+b") as file:
+        file.seek(4_000_000)
+        file.write(b"damage")
+    monkeypatch.setenv("CICY4_DATA", str(tmp_path))
+    assert data.main(["verify"]) == 1
+    assert "damaged" in capsys.readouterr().err
+
+
+def test_changed_entry_is_noticed(tmp_path, cicy4, monkeypatch):
+    hodge = cicy4.hodge.copy()
+    hodge[123456, 0] += 1
+    np.savez(tmp_path / "cicy4.npz", matrix=cicy4.matrices, hodge=hodge)
+    monkeypatch.setenv("CICY4_DATA", str(tmp_path / "cicy4.npz"))
+    with pytest.raises(ValueError, match="sha256 of 'hodge'"):
+        load_cicy4()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layouts_only_move_rows(cicy4_sample, layout):
+    arranged = arrange(cicy4_sample.matrices, layout)
+    assert arranged.dtype == np.uint8
+    for before, after in zip(cicy4_sample.matrices, arranged, strict=True):
+        assert sorted(map(bytes, before)) == sorted(map(bytes, after))
+    sums = arranged.sum(axis=2).astype(int)
+    zeros_first = layout.endswith("zeros-first")
+    rows = (sums > 0).sum(axis=1)
+    for total, count in zip(sums, rows, strict=True):
+        nonzero = total[-count:] if zeros_first else total[:count]
+        ascending = nonzero[::-1] if layout.startswith("descending") else nonzero
+        assert (ascending > 0).all()
+        assert (np.diff(ascending) >= 0).all()
+
+
+def test_fingerprint_sees_content_not_layout():
+    one, other = load_cicy4(subset=50), load_cicy4(subset=50, layout="descending")
+    assert one.fingerprint == other.fingerprint
+    assert (one.layout, other.layout) == ("stored", "descending")
+    assert load_cicy4(subset=50, subset_seed=1).fingerprint != one.fingerprint
+    changed = one.hodge.copy()
+    changed[0, 0] += 1
+    assert data.fingerprint(one.matrices, changed) != one.fingerprint
+
+
+def test_subset_is_drawn_in_order_and_by_seed(cicy4):
+    subset = load_cicy4(subset=1000)
+    assert len(subset) == 1000
+    assert (subset.matrices == load_cicy4(subset=1000).matrices).all()
+    position = {matrix.tobytes(): index for index, matrix in enumerate(cicy4.matrices)}
+    found = [position[matrix.tobytes()] for matrix in subset.matrices]
+    assert (np.diff(found) > 0).all()
+    assert (cicy4.hodge[found] == subset.hodge).all()
+
+
+def test_own_file(tmp_path, cicy4_sample):
+    path = tmp_path / "own.npz"
+    np.savez(path, matrix=cicy4_sample.matrices, hodge=cicy4_sample.hodge)
+    loaded = load_cicy4(path)
+    assert (loaded.matrices == cicy4_sample.matrices).all()
+    assert loaded.source == str(path)
+
+
+@pytest.mark.parametrize("subset", [0, -1, 905_685])
+def test_subset_out_of_range(subset):
+    with pytest.raises(ValueError, match=f"between 1 and 905,684, not {subset}"):
+        load_cicy4(subset=subset)
+
+
+def test_unknown_layout():
+    with pytest.raises(ValueError, match="unknown layout 'ascending'; choose one of stored"):
+        load_cicy4(layout="ascending")
+
+
+def test_missing_files(tmp_path, monkeypatch):
+    with pytest.raises(FileNotFoundError, match="no file"):
+        load_cicy4(tmp_path / "none.npz")
+    monkeypatch.setenv("CICY4_DATA", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="CICY4_DATA is set to"):
+        load_cicy4()
+    with pytest.raises(FileNotFoundError, match=r"none\.json is neither at"):
+        data.find_data_file("none.json")
+
+
+def test_files_with_other_content(tmp_path, cicy4_sample):
+    matrices, hodge = cicy4_sample.matrices, cicy4_sample.hodge
+    text = tmp_path / "text.npz"
+    text.write_text("{{1, 1, {{6}}}}")
+    cases = {
+        text: "not an npz file",
+        saved(tmp_path, "names", a=matrices, b=hodge): "'matrix' and 'hodge'",
+        saved(tmp_path, "dtype", matrix=matrices / 6, hodge=hodge): "must be uint8",
+        saved(tmp_path, "shape", matrix=matrices[:, :15], hodge=hodge): "must be uint8",
+        saved(tmp_path, "count", matrix=matrices, hodge=hodge[:-1]): "must be int16",
+        saved(tmp_path, "pickle", matrix=np.array([{}]), hodge=hodge): "not an npz file",
+    }
+    for path, message in cases.items():
+        with pytest.raises(ValueError, match=message):
+            load_cicy4(path)
+
+
+def saved(folder, name, **arrays):
+    np.savez(folder / name, **arrays)
+    return folder / f"{name}.npz"

@@ -1,0 +1,220 @@
+"""The rebuilt list: published counts, canonical forms, rules."""
+
+from __future__ import annotations
+
+import numpy as np
+import pynauty
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cicy_utils import enumeration
+from cicy_utils.data import CHECKSUMS, checksum
+from cicy_utils.enumeration import breaks_rules, canonical_form, enumerate_configurations, in_order
+from cicy_utils.topology import euler_number, hodge_numbers, hodge_numbers_batch
+
+ROWS_OF_THREEFOLDS = [5, 41, 186, 545, 1184, 1803, 1917, 1363, 629, 166, 26, 3]
+
+
+@pytest.fixture(scope="module")
+def threefolds() -> np.ndarray:
+    return enumerate_configurations(3)
+
+
+def test_threefolds_have_the_published_counts(threefolds):
+    """7,890 configurations less 22 products (Candelas et al. 1988), with 265 pairs."""
+    assert threefolds.shape == (7868, 12, 15)
+    assert threefolds.dtype == np.uint8
+    rows = threefolds.any(axis=2).sum(axis=1)
+    assert np.bincount(rows)[1:].tolist() == ROWS_OF_THREEFOLDS
+    assert len(np.unique(hodge_numbers_batch(threefolds), axis=0)) == 265
+
+
+def test_threefolds_hold_the_published_list(threefolds, published_threefolds):
+    """Every published matrix is a permutation of one of ours, or is a product."""
+    ours = {trimmed(matrix).tobytes() for matrix in threefolds}
+    found = products = 0
+    for matrix, _, _ in published_threefolds:
+        try:
+            found += canonical_form(matrix).tobytes() in ours
+        except ValueError:
+            products += 1
+    assert (found, products) == (3934, 11)
+
+
+@pytest.mark.parametrize(("dimension", "counts"), [(3, [5, 24, 20, 5]), (4, [7, 82, 178, 99, 15])])
+def test_number_of_irreducible_matrices(dimension, counts):
+    assert [len(level) for level in enumeration._irreducible(dimension).values()] == counts
+
+
+def test_result_does_not_depend_on_workers(threefolds):
+    assert (enumerate_configurations(3, workers=1) == threefolds).all()
+    assert (enumerate_configurations(3, workers=3) == threefolds).all()
+
+
+@pytest.mark.long
+def test_fourfolds_are_the_bundled_list():
+    matrices = enumerate_configurations(4, workers=2)
+    assert matrices.shape == (905684, 16, 20)
+    assert checksum(matrices) == CHECKSUMS["matrix"]
+
+
+def test_progress_names_every_level():
+    lines = []
+    enumerate_configurations(3, progress=lines.append)
+    assert len(lines) == len(ROWS_OF_THREEFOLDS)
+    assert all(
+        f"{count:,} matrices" in line for count, line in zip(ROWS_OF_THREEFOLDS, lines, strict=True)
+    )
+
+
+@pytest.mark.parametrize("dimension", [2, 5, "4"])
+def test_other_dimensions_are_refused(dimension):
+    with pytest.raises(ValueError, match="dimension must be 3 or 4"):
+        enumerate_configurations(dimension)
+
+
+def test_vector_partitions_are_complete():
+    """Against multiset partitions counted otherwise: Bell numbers, and partitions of an integer."""
+    for total, count in (([1, 1, 1], 5), ([1, 1, 1, 1], 15), ([6], 11), ([2, 2], 9)):
+        ways, sizes = enumeration._vector_partitions(np.array(total), 0, 1)
+        assert len(ways) == count - 1  # less the one with a single summand
+        assert (ways.sum(axis=1) == total).all()
+        assert ((ways.any(axis=2)).sum(axis=1) == sizes).all()
+        assert len(np.unique(ways.reshape(count - 1, -1), axis=0)) == count - 1
+    ways, sizes = enumeration._vector_partitions(np.array([6]), 3, 1)
+    assert sorted(way.ravel().tolist() for way in ways) == [[2, 2, 2], [3, 2, 1], [4, 1, 1]]
+    assert (sizes == 3).all()
+    ways, _ = enumeration._vector_partitions(np.array([6]), 3, 2)
+    assert ways.ravel().tolist() == [2, 2, 2]
+
+
+@settings(max_examples=200, deadline=None)
+@given(index=st.integers(0, 299), seed=st.integers(0, 2**32 - 1))
+def test_canonical_form_forgets_permutations(cicy4_sample, index, seed):
+    rng = np.random.default_rng(seed)
+    matrix = trimmed(cicy4_sample.matrices[index])
+    permuted = matrix[rng.permutation(len(matrix))][:, rng.permutation(matrix.shape[1])]
+    assert (canonical_form(permuted) == matrix).all()
+
+
+def test_canonical_form_agrees_with_nauty(cicy4):
+    """Equal forms exactly where an independent program finds isomorphic graphs."""
+    largest = cicy4.matrices[cicy4.matrices.any(axis=2).sum(axis=1) == 13][:600]
+    rng = np.random.default_rng(1)
+    forms, certificates = [], []
+    for matrix in largest:
+        matrix = trimmed(matrix)
+        for _ in range(2):
+            shuffled = matrix[rng.permutation(len(matrix))][:, rng.permutation(matrix.shape[1])]
+            forms.append((matrix.shape, canonical_form(shuffled).tobytes()))
+            certificates.append(nauty_key(shuffled))
+    assert len(set(forms)) == len(set(certificates)) == len(largest)
+    assert len(set(zip(forms, certificates, strict=True))) == len(largest)
+
+
+def test_canonical_form_of_symmetric_matrices():
+    """A cycle of six rows and columns and two cycles of three look alike to colour refinement."""
+    shift = np.roll(np.eye(3, dtype=np.int64), 1, axis=1)
+    two = np.kron(np.eye(2, dtype=np.int64), np.eye(3, dtype=np.int64) + shift)
+    one = np.eye(6, dtype=np.int64) + np.roll(np.eye(6, dtype=np.int64), 1, axis=1)
+    rng = np.random.default_rng(0)
+    forms = []
+    for matrix in (one, two):
+        shuffles = [matrix[rng.permutation(6)][:, rng.permutation(6)] for _ in range(50)]
+        forms.append({enumeration._canonical(shuffled).tobytes() for shuffled in shuffles})
+    assert [len(found) for found in forms] == [1, 1]
+    assert forms[0] != forms[1]
+
+
+def test_rows_ascend_in_n(cicy4):
+    sums = cicy4.matrices.sum(axis=2, dtype=np.int64)
+    sums[sums == 0] = 99
+    assert (np.diff(sums, axis=1) >= 0).all()
+
+
+def test_order_of_the_list(cicy4_sample):
+    matrices = cicy4_sample.matrices
+    assert in_order(matrices).all()
+    assert in_order(matrices[::-1]).tolist() == [True] + [False] * (len(matrices) - 1)
+    assert in_order(np.repeat(matrices[:1], 2, axis=0)).tolist() == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("matrix", "why"),
+    [
+        ([[1, 6]], "a hyperplane"),
+        ([[2, 1], [0, 5]], "a quadric on P^2 alone"),
+        ([[1, 1], [1, 1], [0, 5]], "(1, 1) on P^1 x P^1"),
+        ([[2, 0], [1, 2], [0, 4]], "(2, 1) on P^1 x P^2"),
+        ([[1, 1, 1], [1, 2, 0], [0, 0, 4]], "(1, 1) and (1, 2) on P^2 x P^2"),
+        ([[1, 1], [2, 0], [0, 5]], "an ineffective split of [[2], [5]]"),
+    ],
+)
+def test_broken_rules_are_seen(matrix, why):
+    assert breaks_rules(canonical_form(matrix)[None]).tolist() == [True], why
+
+
+def test_other_order_of_rows_or_columns_is_seen():
+    matrix = canonical_form([[1, 1], [1, 5]])
+    assert breaks_rules(np.array([matrix, matrix[::-1], matrix[:, ::-1]])).tolist() == [
+        False,
+        True,
+        True,
+    ]
+
+
+def test_list_obeys_the_rules(cicy4_sample):
+    assert not breaks_rules(cicy4_sample.matrices).any()
+
+
+def test_ineffective_split_has_the_same_topology():
+    split, contracted = [[1, 1], [2, 0], [0, 5]], [[2], [5]]
+    assert enumeration._ineffective(np.array(split), 0)
+    assert not enumeration._ineffective(np.array([[1, 1], [1, 5]]), 0)  # contracts to a sextic
+    assert hodge_numbers(split) == hodge_numbers(contracted)
+    assert euler_number(split) == euler_number(contracted)
+
+
+def test_command_writes_the_list(tmp_path, threefolds, capsys):
+    target = tmp_path / "cicy3.npz"
+    enumeration.main(["--dimension", "3", "--output", str(target), "--workers", "2"])
+    with np.load(target) as archive:
+        assert (archive["matrix"] == threefolds).all()
+        assert (archive["hodge"] == hodge_numbers_batch(threefolds)).all()
+    assert checksum(threefolds) in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == ["cicy3.npz"]
+
+
+def test_command_refuses_a_missing_folder(tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        enumeration.main(["--dimension", "3", "--output", str(tmp_path / "no" / "list.npz")])
+    assert "there is no folder" in capsys.readouterr().err
+
+
+def trimmed(matrix: np.ndarray) -> np.ndarray:
+    return matrix[matrix.any(axis=1)][:, matrix.any(axis=0)]
+
+
+def nauty_key(matrix: np.ndarray) -> tuple:
+    """Rows, columns and a vertex for every entry above 1, coloured; nauty forgets the colours."""
+    rows, columns = matrix.shape
+    colours: dict[tuple, set[int]] = {}
+    neighbours: dict[int, list[int]] = {}
+    for r in range(rows):
+        colours.setdefault(("row", int(matrix[r].sum())), set()).add(r)
+    colours[("column",)] = set(range(rows, rows + columns))
+    size = rows + columns
+    for r, a in zip(*matrix.nonzero(), strict=True):
+        target = rows + int(a)
+        if matrix[r, a] > 1:
+            neighbours[size] = [target]
+            colours.setdefault(("entry", int(matrix[r, a])), set()).add(size)
+            target, size = size, size + 1
+        neighbours.setdefault(int(r), []).append(target)
+    ordered = sorted(colours)
+    graph = pynauty.Graph(
+        size, adjacency_dict=neighbours, vertex_coloring=[colours[key] for key in ordered]
+    )
+    sizes = tuple((key, len(colours[key])) for key in ordered)
+    return (rows, columns, sizes, pynauty.certificate(graph))
