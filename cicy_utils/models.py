@@ -1,0 +1,258 @@
+"""The networks of arXiv 2405.17406, section 4: feature blocks, a recurrent block, a linear head.
+
+A configuration matrix divided by 6 goes in as float32 (B, 16, 20); h11, h21, h31, h22 come out as
+float32 (B, 4). A convolutional block sees the matrix as an image of one colour, the recurrent
+block as a sequence of 16 rows with 20 features each.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+ROWS, COLUMNS, OUTPUTS = 16, 20, 4
+HEAD_SIZE = 1024
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What distinguishes one network from another.
+
+    Attributes:
+        block: the convolutional feature block, "cnn" or "resnet", or None for a purely recurrent
+            network.
+        recurrent: "gru" or "lstm".
+        hidden_size: features of the recurrent block, per direction.
+        num_layers: recurrent layers on top of each other.
+        bidirectional: whether a second recurrence reads the rows from the last to the first.
+    """
+
+    block: str | None
+    recurrent: str
+    hidden_size: int
+    num_layers: int = 2
+    bidirectional: bool = False
+
+    def __post_init__(self) -> None:
+        if self.block not in FEATURE_BLOCKS:
+            raise ValueError(f"block must be one of {list(FEATURE_BLOCKS)}, not {self.block!r}")
+        if self.recurrent not in RECURRENT_LAYERS:
+            raise ValueError(
+                f"recurrent must be one of {list(RECURRENT_LAYERS)}, not {self.recurrent!r}"
+            )
+        for name in ("hidden_size", "num_layers"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} must be a positive integer, not {value!r}")
+        if not isinstance(self.bidirectional, bool):
+            raise ValueError(f"bidirectional must be True or False, not {self.bidirectional!r}")
+
+
+class CNNBlock(nn.Sequential):
+    """Two convolutions, 384 features; 75,968 weights (paper, Fig. 7).
+
+    As in the reference there is no activation between the convolutions.
+    """
+
+    features = 384
+
+    def __init__(self) -> None:
+        super().__init__(
+            nn.Unflatten(1, (1, ROWS)),  # (B, 16, 20) -> (B, 1, 16, 20): one colour
+            nn.Conv2d(1, 128, 4),
+            nn.MaxPool2d(2),
+            nn.Conv2d(128, 64, 3),
+            nn.MaxPool2d(2),
+            nn.ReLU(),
+            nn.Flatten(),
+        )
+
+
+class ResNetBlock(nn.Module):
+    """Three convolutions plus a linear short-cut, 256 features; 190,784 weights (Figs. 12 to 14).
+
+    The published 191,168 counts 384 weights of two batch normalisations which the reference
+    creates and never calls; they are left out here.
+    """
+
+    features = 256
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolutions = nn.Sequential(
+            nn.Unflatten(1, (1, ROWS)),
+            nn.Conv2d(1, 128, 4),
+            nn.MaxPool2d(2),
+            nn.ReLU(),
+            nn.Conv2d(128, 64, 3),
+            nn.MaxPool2d(2),
+            nn.ReLU(),
+            nn.Conv2d(64, 128, 2),
+            nn.Flatten(),
+        )
+        self.shortcut = nn.Sequential(
+            nn.Flatten(), nn.Linear(ROWS * COLUMNS, self.features, bias=False)
+        )
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.convolutions(inputs) + self.shortcut(inputs)
+
+
+FEATURE_BLOCKS = {None: None, "cnn": CNNBlock, "resnet": ResNetBlock}
+RECURRENT_LAYERS = {"gru": nn.GRU, "lstm": nn.LSTM}
+
+# The paper's twelve, and the two ResNet-LSTM whose training it stopped early.
+MODELS: dict[str, ModelSpec] = {
+    "CNN-GRU-384": ModelSpec("cnn", "gru", 384),
+    "CNN-GRU-416": ModelSpec("cnn", "gru", 416),
+    "ResNet-GRU-256": ModelSpec("resnet", "gru", 256),
+    "ResNet-GRU-400": ModelSpec("resnet", "gru", 400),
+    "CNN-LSTM-256": ModelSpec("cnn", "lstm", 256),
+    "CNN-LSTM-384": ModelSpec("cnn", "lstm", 384),
+    "CNN-LSTM-400": ModelSpec("cnn", "lstm", 400),
+    "CNN-LSTM-416": ModelSpec("cnn", "lstm", 416),
+    "LSTM-400": ModelSpec(None, "lstm", 400),
+    "LSTM-424": ModelSpec(None, "lstm", 424),
+    "LSTM-448": ModelSpec(None, "lstm", 448),
+    "LSTM-456": ModelSpec(None, "lstm", 456),
+    "ResNet-LSTM-256": ModelSpec("resnet", "lstm", 256),
+    "ResNet-LSTM-400": ModelSpec("resnet", "lstm", 400),
+}
+
+
+class RecurrentBlock(nn.Module):
+    """A GRU or LSTM over the 16 rows; its features are the last state of the top layer.
+
+    Read in both directions, the last state of each is taken: after row 16 and after row 1.
+    """
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        self.hidden_size = spec.hidden_size
+        self.bidirectional = spec.bidirectional
+        self.features = spec.hidden_size * (2 if spec.bidirectional else 1)
+        self.layers = RECURRENT_LAYERS[spec.recurrent](
+            COLUMNS,
+            spec.hidden_size,
+            spec.num_layers,
+            batch_first=True,
+            bidirectional=spec.bidirectional,
+        )
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        states, _ = self.layers(inputs)  # (B, 16, features) of the top layer
+        if not self.bidirectional:
+            return states[:, -1]
+        forward, backward = states.split(self.hidden_size, dim=2)
+        return torch.cat([forward[:, -1], backward[:, 0]], dim=1)
+
+
+class HodgeNetwork(nn.Module):
+    """Feature blocks side by side, then two linear layers without activation (Figs. 6 and 15)."""
+
+    def __init__(self, name: str, spec: ModelSpec) -> None:
+        super().__init__()
+        self.name = name
+        self.spec = spec
+        self.recurrent = RecurrentBlock(spec)
+        features = self.recurrent.features
+        self.convolutional = None
+        if spec.block is not None:
+            self.convolutional = FEATURE_BLOCKS[spec.block]()
+            features += self.convolutional.features
+        self.head = nn.Sequential(nn.Linear(features, HEAD_SIZE), nn.Linear(HEAD_SIZE, OUTPUTS))
+
+    @property
+    def settings(self) -> dict:
+        """Name and structure as plain values: enough for ``build_model`` to make it again."""
+        return {"name": self.name, **asdict(self.spec)}
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        features = self.recurrent(inputs)
+        if self.convolutional is not None:
+            features = torch.cat([self.convolutional(inputs), features], dim=1)
+        return self.head(features)
+
+
+def build_model(
+    name: str,
+    *,
+    hidden_size: int | None = None,
+    num_layers: int | None = None,
+    bidirectional: bool | None = None,
+    seed: int | None = None,
+) -> HodgeNetwork:
+    """A network of the table ``MODELS``, with fresh weights on the CPU.
+
+    Args:
+        name: as in the paper, e.g. "LSTM-448".
+        hidden_size, num_layers, bidirectional: replace the table's value.
+        seed: of the initial weights, which are then the same whatever ran before; torch's global
+            generator is left as it was. None draws them from that generator.
+
+    Returns:
+        The network: float32 (B, 16, 20), configuration matrices divided by 6, to float32 (B, 4).
+
+    Raises:
+        ValueError: unknown name, or a size that is no positive integer.
+    """
+    if name not in MODELS:
+        raise ValueError(f"unknown model {name!r}; choose one of {', '.join(MODELS)}")
+    overrides = {
+        "hidden_size": hidden_size,
+        "num_layers": num_layers,
+        "bidirectional": bidirectional,
+    }
+    spec = replace(MODELS[name], **{key: v for key, v in overrides.items() if v is not None})
+    if seed is None:
+        return HodgeNetwork(name, spec)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return HodgeNetwork(name, spec)
+
+
+def count_weights(model: nn.Module) -> int:
+    """Number of trainable weights."""
+    return sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+
+
+def describe(model: nn.Module) -> pd.DataFrame:
+    """The layers of a network in the order in which they run.
+
+    Returns:
+        One row per layer with the columns "layer" (its name in the network), "type" (the PyTorch
+        layer with its settings), "output" (shape for one configuration matrix, e.g.
+        "128 x 13 x 17") and "weights" (trainable weights of that layer).
+    """
+    rows = []
+
+    def record(name):
+        def hook(layer, _inputs, output):
+            shape = (output[0] if isinstance(output, tuple) else output).shape[1:]
+            rows.append(
+                {
+                    "layer": name,
+                    "type": str(layer),
+                    "output": " x ".join(str(size) for size in shape),
+                    "weights": count_weights(layer),
+                }
+            )
+
+        return hook
+
+    hooks = [
+        layer.register_forward_hook(record(name))
+        for name, layer in model.named_modules()
+        if not any(layer.children())
+    ]
+    device = next(model.parameters()).device
+    try:
+        with torch.inference_mode():
+            model(torch.zeros(1, ROWS, COLUMNS, device=device))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return pd.DataFrame(rows, columns=["layer", "type", "output", "weights"])
