@@ -1,0 +1,129 @@
+"""Files of a training run that are whole or absent: its state and its best weights.
+
+A file is written under a temporary name beside the final one, flushed to the disk and renamed, so
+a crash at any moment leaves either the old file or the new one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+STATE_FILE = "checkpoint.pt"
+WEIGHTS_FILE = "weights.safetensors"
+HISTORY_FILE = "history.csv"
+METADATA_KEY = "cicy_utils"
+
+
+def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Let ``write(file)`` fill a file that appears at ``path`` only when complete."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.tmp")  # one name: a killed write leaves no litter
+    try:
+        with temporary.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    # The rename itself reaches the disk with its folder, which not every system lets one open.
+    with contextlib.suppress(OSError):
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def save_state(path: Path, state: dict) -> None:
+    """Write a training state: nested dicts and lists of tensors, numbers and strings."""
+    write_atomically(path, lambda file: torch.save(state, file))
+
+
+def load_state(path: Path) -> dict:
+    """Read a training state onto the CPU; nothing in the file is executed.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged or is no training state.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"there is no training state {path}")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, KeyError, ValueError, pickle.UnpicklingError) as error:
+        raise ValueError(
+            f"{path} is damaged or is no training state; delete it to train from the beginning"
+        ) from error
+
+
+def save_weights(path: Path, weights: dict[str, Tensor], metadata: dict) -> None:
+    """Write weights as safetensors with metadata that JSON can express.
+
+    The metadata is one text under one key: safetensors writes several in no fixed order, and the
+    same run should give the same bytes.
+    """
+    text = {METADATA_KEY: json.dumps(metadata)}
+    write_atomically(path, lambda file: file.write(safetensors.torch.save(weights, text)))
+
+
+def load_weights(path: Path) -> tuple[dict[str, Tensor], dict]:
+    """Read weights and metadata written by :func:`save_weights`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged, or has not the metadata of this package.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"there is no weights file {path}; train the model first")
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            return weights, json.loads(file.metadata()[METADATA_KEY])
+    except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path} is damaged or was not written by this package; train the model again"
+        ) from error
+
+
+def require_same_run(path: Path, saved: dict, current: dict) -> None:
+    """Refuse to go on with a state that belongs to another run.
+
+    Args:
+        path: where the state was found, for the message.
+        saved, current: what identifies each run, as nested plain values.
+
+    Raises:
+        ValueError: they differ; the message names every difference.
+    """
+    saved, current = _flatten(saved), _flatten(current)
+    differences = [
+        f"{key} {saved.get(key)!r} (now {current.get(key)!r})"
+        for key in sorted(saved.keys() | current.keys())
+        if saved.get(key) != current.get(key)
+    ]
+    if differences:
+        raise ValueError(
+            f"{path} belongs to another run, with {', '.join(differences)}; choose another run "
+            "folder, or delete this one to start again"
+        )
+
+
+def _flatten(values: dict, prefix: str = "") -> dict:
+    flat = {}
+    for key, value in values.items():
+        flat |= (
+            _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        )
+    return flat

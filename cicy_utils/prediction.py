@@ -1,0 +1,116 @@
+"""Saved weights at work: the Hodge numbers of one's own configuration matrix, beside the exact."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from cicy_utils import checkpoint, topology, training
+from cicy_utils.data import HODGE_NAMES, LAYOUTS, SHAPE, arrange
+from cicy_utils.enumeration import canonical_form
+from cicy_utils.metrics import DECODINGS, decode
+from cicy_utils.models import HodgeNetwork, build_model
+
+
+def load_model(run_dir: str | Path) -> tuple[HodgeNetwork, dict]:
+    """Build the model of a run again, with its best weights.
+
+    Args:
+        run_dir: a folder in which ``training.fit`` has run, or its weights.safetensors.
+
+    Returns:
+        The model, on the CPU and in evaluation mode, and the metadata of its weights: model, data
+        (fingerprint and layout), split, settings, training (best epoch and validation loss).
+
+    Raises:
+        FileNotFoundError: there are no weights.
+        ValueError: the file is damaged, or its metadata does not say, or says wrongly, what model
+            the weights are for and what layout it was trained on.
+    """
+    path = Path(run_dir)
+    if path.suffix != ".safetensors":
+        path = path / checkpoint.WEIGHTS_FILE
+    weights, metadata = checkpoint.load_weights(path)
+    try:
+        settings = metadata["model"]
+        layout = metadata["data"]["layout"]
+        model = build_model(
+            settings["name"],
+            hidden_size=settings["hidden_size"],
+            num_layers=settings["num_layers"],
+            bidirectional=settings["bidirectional"],
+            seed=0,
+        )
+    except (KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path} does not say in its metadata what model and layout it belongs to ({error}); "
+            "train the model again"
+        ) from error
+    except ValueError as error:
+        raise ValueError(f"{path} names a model that cannot be built: {error}") from error
+    if model.settings != settings:
+        raise ValueError(
+            f"{path} describes {settings['name']} as {settings}, but here it is {model.settings}; "
+            "use the version of this package that wrote it, or train the model again"
+        )
+    if layout not in LAYOUTS:
+        raise ValueError(
+            f"{path} was trained on the unknown layout {layout!r}; known are {', '.join(LAYOUTS)}"
+        )
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ValueError(
+            f"{path} says it belongs to {settings['name']}, but its weights have other names or "
+            "shapes; train the model again"
+        ) from error
+    return model.eval(), metadata
+
+
+def predict(matrix: ArrayLike, run_dir: str | Path) -> pd.DataFrame:
+    """What a trained model says of one four-fold, beside its exact Hodge numbers.
+
+    Args:
+        matrix: configuration matrix (m, K) of a connected Calabi-Yau four-fold, at most 16 rows
+            and 20 columns, both in any order: it is brought into the form of the list and then
+            into the layout that the model was trained on.
+        run_dir: as for :func:`load_model`.
+
+    Returns:
+        Columns h11, h21, h31, h22. Rows: "output" (of the network, floating-point numbers), its
+        decodings "raw", "relation" and "relation+chi" (see :mod:`cicy_utils.metrics`), "exact".
+
+    Raises:
+        FileNotFoundError: there are no weights.
+        ValueError: the matrix breaks a rule (see ``topology.hodge_numbers``), is no four-fold or
+            is too large; or the weights are refused (see :func:`load_model`).
+    """
+    exact = topology.hodge_numbers(matrix)
+    if len(exact) != len(HODGE_NAMES):
+        raise ValueError("the matrix is that of a three-fold; the models know four-folds only")
+    euler = np.array([topology.euler_number(matrix)])
+    stored = _as_stored(np.asarray(matrix))
+    model, metadata = load_model(run_dir)
+    inputs = arrange(stored[np.newaxis], metadata["data"]["layout"])
+    output = training.predict(model, inputs, device="cpu")
+    rows = {"output": output[0].tolist()}
+    rows |= {name: decode(output, name, euler)[0].tolist() for name in DECODINGS}
+    rows["exact"] = list(exact)
+    # object: the network's output keeps its fraction, the others stay integers
+    return pd.DataFrame.from_dict(rows, orient="index", columns=HODGE_NAMES, dtype=object)
+
+
+def _as_stored(matrix: np.ndarray) -> np.ndarray:
+    """A valid matrix as in the list: in canonical form, padded to uint8 (16, 20)."""
+    rows, columns = (int(matrix.any(axis=axis).sum()) for axis in (1, 0))
+    if rows > SHAPE[0] or columns > SHAPE[1]:
+        raise ValueError(
+            f"the matrix has {rows} rows and {columns} columns; the models take at most "
+            f"{SHAPE[0]} and {SHAPE[1]}"
+        )
+    stored = np.zeros(SHAPE, dtype=np.uint8)
+    stored[:rows, :columns] = canonical_form(matrix)
+    return stored

@@ -1,0 +1,89 @@
+from pathlib import PurePosixPath
+
+import pytest
+import safetensors.torch
+import torch
+
+from cicy_utils import checkpoint
+
+
+def test_state_comes_back_as_it_was(tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    state = {"weights": {"w": torch.rand(3)}, "history": [{"loss": 0.1}], "stop_reason": None}
+    checkpoint.save_state(path, state)
+    loaded = checkpoint.load_state(path)
+    assert torch.equal(loaded.pop("weights")["w"], state.pop("weights")["w"])
+    assert loaded == state
+    assert [file.name for file in tmp_path.iterdir()] == ["checkpoint.pt"]
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "history.csv"
+    path.write_text("old")
+
+    def fail(file):
+        file.write(b"half of the n")
+        raise OSError("no space left on device")
+
+    with pytest.raises(OSError, match="no space left"):
+        checkpoint.write_atomically(path, fail)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("content", [b"", b"not a training state", None])
+def test_a_damaged_state_is_refused(tmp_path, content):
+    path = tmp_path / "checkpoint.pt"
+    if content is None:  # cut short
+        checkpoint.save_state(path, {"weights": torch.rand(1000)})
+        content = path.read_bytes()[:2000]
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"checkpoint.pt is damaged .* delete it"):
+        checkpoint.load_state(path)
+
+
+def test_a_state_that_would_run_code_is_refused(tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    torch.save({"weights": PurePosixPath("folder")}, path)
+    with pytest.raises(ValueError, match=r"checkpoint.pt is damaged or is no training state"):
+        checkpoint.load_state(path)
+
+
+def test_missing_files_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no training state .*checkpoint.pt"):
+        checkpoint.load_state(tmp_path / "checkpoint.pt")
+    with pytest.raises(FileNotFoundError, match=r"no weights file .*train the model first"):
+        checkpoint.load_weights(tmp_path / "weights.safetensors")
+
+
+def test_weights_and_metadata_come_back(tmp_path):
+    path = tmp_path / "weights.safetensors"
+    weights = {"a": torch.rand(2, 3), "b": torch.arange(4)}
+    metadata = {"model": {"name": "LSTM-448", "bidirectional": False}, "loss": 0.1}
+    checkpoint.save_weights(path, weights, metadata)
+    loaded, text = checkpoint.load_weights(path)
+    assert text == metadata
+    assert loaded.keys() == weights.keys()
+    assert all(torch.equal(loaded[key], weights[key]) for key in weights)
+
+
+def test_foreign_and_damaged_weights_are_refused(tmp_path):
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(b"nothing of the kind")
+    with pytest.raises(ValueError, match="is damaged or was not written by this package"):
+        checkpoint.load_weights(path)
+    for metadata in (None, {"format": "pt"}, {checkpoint.METADATA_KEY: "not json"}):
+        safetensors.torch.save_file({"a": torch.rand(2)}, path, metadata)
+        with pytest.raises(ValueError, match="is damaged or was not written by this package"):
+            checkpoint.load_weights(path)
+
+
+def test_another_run_is_refused_by_naming_every_difference(tmp_path):
+    saved = {"settings": {"seed": 42, "batch_size": 128}, "data": {"layout": "stored"}}
+    current = {"settings": {"seed": 43, "batch_size": 128}, "data": {"layout": "descending"}}
+    checkpoint.require_same_run(tmp_path, saved, saved)
+    with pytest.raises(ValueError) as error:
+        checkpoint.require_same_run(tmp_path, saved, current)
+    assert "data.layout 'stored' (now 'descending')" in str(error.value)
+    assert "settings.seed 42 (now 43)" in str(error.value)
+    assert "batch_size" not in str(error.value)

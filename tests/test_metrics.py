@@ -1,0 +1,163 @@
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from sklearn.metrics import accuracy_score, mean_absolute_error, mean_squared_error, r2_score
+
+from cicy_utils import topology
+from cicy_utils.data import HODGE_NAMES
+from cicy_utils.metrics import (
+    DECODINGS,
+    constant_prediction,
+    decode,
+    evaluate,
+    misses,
+    permute_matrices,
+)
+
+# Worked values: [5|6] and [[1|2],[4|5]], with their Euler numbers.
+EXACT = np.array([[1, 0, 426, 1752], [2, 0, 350, 1452]], dtype=np.int16)
+EULER = np.array([2610, 2160])
+
+
+def test_exact_numbers_decode_to_themselves():
+    for decoding in DECODINGS:
+        np.testing.assert_array_equal(decode(EXACT, decoding, EULER), EXACT)
+
+
+def test_decodings_use_what_they_may():
+    output = np.array([[1.2, -0.4, 425.4, 1700.0]])
+    assert decode(output, "raw").tolist() == [[1, 0, 425, 1700]]
+    assert decode(output, "relation").tolist() == [[1, 0, 425, 2 * (22 + 2 + 850)]]
+    assert decode(output, "relation+chi", EULER[:1]).tolist() == [[1, 0, 426, 1752]]
+
+
+@given(arrays(np.int64, (5, 3), elements=st.integers(0, 500)))
+def test_relations_hold_after_decoding(numbers):
+    h11, h21, h31 = numbers.T
+    euler = 6 * (8 + h11 + h31 - h21)
+    h22 = 2 * (22 + 2 * h11 + 2 * h31 - h21)
+    decoded = decode(np.column_stack([h11, h21, 0 * h31, 0 * h22]), "relation+chi", euler)
+    np.testing.assert_array_equal(decoded, np.column_stack([h11, h21, h31, h22]))
+    # chi as the alternating sum of all Hodge numbers, paper eq. (11)
+    np.testing.assert_array_equal(4 + 2 * h11 - 4 * h21 + 2 * h31 + h22, euler)
+
+
+def test_decode_refuses_what_it_cannot_decode():
+    with pytest.raises(ValueError, match="unknown decoding 'best'; choose one of raw"):
+        decode(EXACT, "best")
+    with pytest.raises(ValueError, match="needs the Euler numbers"):
+        decode(EXACT, "relation+chi")
+    with pytest.raises(ValueError, match="2 integers, multiples of 6"):
+        decode(EXACT, "relation+chi", EULER + 1)
+    with pytest.raises(ValueError, match="2 integers, multiples of 6"):
+        decode(EXACT, "relation+chi", EULER[:1])
+    with pytest.raises(ValueError, match=r"predictions must have shape \(N, 4\), not \(4,\)"):
+        decode(EXACT[0])
+    with pytest.raises(ValueError, match="predictions must be finite"):
+        decode(np.full((1, 4), np.nan))
+
+
+def test_measures_agree_with_scikit_learn():
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 40, (200, 4))
+    output = labels + random.normal(0, 1, (200, 4))
+    row = evaluate(output, labels).loc["raw"]
+    rounded = np.rint(output)
+    for name, predicted, exact in zip(HODGE_NAMES, rounded.T, labels.T, strict=True):
+        assert row[f"accuracy_{name}"] == pytest.approx(100 * accuracy_score(exact, predicted))
+        assert row[f"mse_{name}"] == pytest.approx(mean_squared_error(exact, predicted))
+        assert row[f"mae_{name}"] == pytest.approx(mean_absolute_error(exact, predicted))
+        assert row[f"r2_{name}"] == pytest.approx(r2_score(exact, predicted))
+    for measure in ("mse", "mae", "r2"):
+        columns = [f"{measure}_{name}" for name in HODGE_NAMES]
+        assert row[f"{measure}_mean"] == pytest.approx(row[columns].mean())
+    assert row["accuracy_all"] == 100 * (rounded == labels).all(axis=1).mean()
+
+
+def test_evaluate_has_a_row_per_decoding_and_percent():
+    output = EXACT + np.array([[0.3, 0.3, 1.0, 0.3], [0.1, 0.1, 0.1, 9.0]])
+    assert evaluate(output, EXACT).index.tolist() == ["raw", "relation"]
+    table = evaluate(output, EXACT, EULER)
+    assert table.index.tolist() == list(DECODINGS)
+    assert table["accuracy_h31"].tolist() == [50, 50, 100]
+    assert table["accuracy_h22"].tolist() == [50, 50, 100]
+    assert table["accuracy_all"].tolist() == [0, 50, 100]
+    assert table.loc["raw", "mse_h22"] == 40.5
+    assert np.isfinite(table).all(axis=None)
+
+
+def test_constant_labels_need_no_spread():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        right = evaluate(EXACT[:1], EXACT[:1]).loc["raw"]
+        wrong = evaluate(EXACT[:1] + 1, EXACT[:1]).loc["raw"]
+    assert right["r2_mean"] == 1
+    assert wrong["r2_mean"] == 0
+    assert wrong["r2_h11"] == r2_score([1, 1], [2, 2])
+
+
+def test_evaluate_refuses_what_does_not_match():
+    with pytest.raises(ValueError, match="as many predictions as labels"):
+        evaluate(EXACT, EXACT[:1])
+    with pytest.raises(ValueError, match="at least one"):
+        evaluate(EXACT[:0], EXACT[:0])
+
+
+def test_constant_prediction_is_the_mode():
+    labels = np.array([[1, 0, 5, 9], [2, 0, 5, 7], [2, 3, 6, 9], [1, 0, 5, 7]])
+    assert constant_prediction(labels, 2).tolist() == [[1, 0, 5, 7]] * 2
+    with pytest.raises(ValueError, match="train_labels is empty"):
+        constant_prediction(labels[:0], 2)
+
+
+def stack(*matrices, rows_before=0):
+    padded = np.zeros((len(matrices), 16, 20), dtype=np.uint8)
+    for target, matrix in zip(padded, matrices, strict=True):
+        matrix = np.array(matrix)
+        target[rows_before : rows_before + len(matrix), : matrix.shape[1]] = matrix
+    return padded
+
+
+FOUR_FOLDS = [
+    [[6]],
+    [[2], [5]],
+    [[1, 1], [1, 5]],
+]
+
+
+def test_permuting_keeps_manifolds_and_padding():
+    matrices = stack(*FOUR_FOLDS)
+    permuted = permute_matrices(matrices, seed=1)
+    assert permuted.dtype == np.uint8
+    np.testing.assert_array_equal(permuted.any(axis=1), matrices.any(axis=1))
+    np.testing.assert_array_equal(permuted.any(axis=2), matrices.any(axis=2))
+    np.testing.assert_array_equal(
+        topology.hodge_numbers_batch(permuted), topology.hodge_numbers_batch(matrices)
+    )
+
+
+def test_permuting_reaches_every_order_of_rows_and_columns_alike():
+    matrix = [[1, 2, 0], [3, 0, 4]]
+    permuted = permute_matrices(stack(*[matrix] * 6000, rows_before=3), seed=5)
+    assert not permuted[:, :3].any() and not permuted[:, 5:].any() and not permuted[:, :, 3:].any()
+    _, counts = np.unique(permuted.reshape(6000, -1), axis=0, return_counts=True)
+    assert len(counts) == 2 * 6
+    assert counts.min() > 400 and counts.max() < 600  # 500 expected, 4.7 standard deviations
+
+
+def test_permuting_depends_on_the_seed_alone():
+    matrices = stack(*[[[1, 2, 3, 4], [4, 3, 2, 1]]] * 50)
+    np.testing.assert_array_equal(permute_matrices(matrices, 1), permute_matrices(matrices, 1))
+    assert not np.array_equal(permute_matrices(matrices, 1), permute_matrices(matrices, 2))
+
+
+def test_misses_count_every_configuration():
+    labels = np.array([[1, 0, 5, 9], [2, 0, 5, 7], [2, 3, 6, 9]])
+    table = misses(labels + np.array([[0.2, 0, 2, -7], [0, 0, -2, 0], [0, 0, 0, 7]]), labels)
+    assert table.index.tolist() == [0, 2, 7]
+    assert table.columns.tolist() == list(HODGE_NAMES)
+    assert table.to_numpy().tolist() == [[3, 3, 1, 1], [0, 0, 2, 0], [0, 0, 0, 2]]

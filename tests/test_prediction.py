@@ -1,0 +1,111 @@
+import numpy as np
+import pytest
+
+from cicy_utils import checkpoint, topology, training
+from cicy_utils.data import HODGE_NAMES, Cicy4, arrange
+from cicy_utils.enumeration import canonical_form
+from cicy_utils.models import build_model
+from cicy_utils.prediction import load_model, predict
+from cicy_utils.splits import split_72
+from cicy_utils.training import TrainConfig, fit
+
+MATRIX = [[1, 5], [1, 1]]  # P^5 above P^1: (h11, h21, h31, h22) = (2, 0, 350, 1452)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run on random matrices, and the model that it left."""
+    random = np.random.default_rng(0)
+    data = Cicy4(
+        random.integers(0, 3, (40, 16, 20)).astype(np.uint8),
+        random.integers(0, 9, (40, 4)).astype(np.int16),
+        source="random",
+        layout="zeros-first",
+        fingerprint="f" * 64,
+    )
+    run_dir = tmp_path_factory.mktemp("run")
+    model = build_model("CNN-GRU-384", hidden_size=5, bidirectional=True, seed=1)
+    fit(model, data, split_72(40), TrainConfig(max_epochs=1, device="cpu"), run_dir)
+    return run_dir, model
+
+
+def test_a_model_comes_back_with_its_overrides_and_weights(run):
+    run_dir, trained = run
+    model, metadata = load_model(run_dir)
+    assert model.spec == trained.spec
+    assert not model.training
+    assert metadata["data"]["layout"] == "zeros-first"
+    matrices = np.random.default_rng(1).integers(0, 3, (5, 16, 20)).astype(np.uint8)
+    np.testing.assert_array_equal(
+        training.predict(model, matrices, device="cpu"),
+        training.predict(trained, matrices, device="cpu"),
+    )
+
+
+def test_prediction_stands_beside_the_exact_numbers(run):
+    run_dir, model = run
+    table = predict(MATRIX, run_dir)
+    assert table.columns.tolist() == list(HODGE_NAMES)
+    assert table.index.tolist() == ["output", "raw", "relation", "relation+chi", "exact"]
+    assert table.loc["exact"].tolist() == [2, 0, 350, 1452]
+    stored = np.zeros((1, 16, 20), dtype=np.uint8)
+    stored[0, :2, :2] = canonical_form(MATRIX)
+    output = training.predict(model, arrange(stored, "zeros-first"), device="cpu")[0]
+    assert table.loc["output"].tolist() == output.tolist()
+    assert table.loc["raw"].tolist() == np.rint(output).astype(int).tolist()
+    h11, h21, h31, h22 = table.loc["relation+chi"]
+    assert 6 * (8 + h11 + h31 - h21) == 4 + 2 * h11 - 4 * h21 + 2 * h31 + h22 == 2160
+
+
+def test_order_and_padding_do_not_matter(run):
+    expected = predict(MATRIX, run[0])
+    padded = np.zeros((16, 20), dtype=np.uint8)
+    padded[:2, :2] = np.array(MATRIX)[::-1, ::-1]
+    assert predict(padded, run[0]).equals(expected)
+    assert predict([[5, 1], [1, 1]], run[0]).equals(expected)
+
+
+def test_matrices_that_do_not_fit_are_refused(run):
+    with pytest.raises(ValueError, match="three-fold; the models know four-folds only"):
+        predict([[5]], run[0])
+    with pytest.raises(ValueError, match="configuration matrix: "):
+        predict([[1]], run[0])
+    # MATRIX with its column (1, 1) stretched to a chain of P^1 rows: valid, but 17 x 17.
+    chain = np.zeros((17, 17), dtype=int)
+    chain[0, [0, 16]] = 5, 1
+    for row in range(1, 17):
+        chain[row, row - 1 : row + 1] = 1
+    assert topology.hodge_numbers(chain) == (2, 0, 350, 1452)
+    with pytest.raises(ValueError, match="the models take at most 16 and 20"):
+        predict(chain, run[0])
+
+
+def damaged(run, tmp_path, change):
+    weights, metadata = checkpoint.load_weights(run[0] / "weights.safetensors")
+    change(weights, metadata)
+    checkpoint.save_weights(tmp_path / "weights.safetensors", weights, metadata)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda w, m: m.pop("model"), "does not say in its metadata what model"),
+        (lambda w, m: m["data"].pop("layout"), "does not say in its metadata what model"),
+        (lambda w, m: m["model"].update(name="GPT"), "unknown model 'GPT'"),
+        (lambda w, m: m["model"].update(hidden_size=6), "weights have other names or shapes"),
+        (lambda w, m: m["model"].update(recurrent="lstm"), "but here it is"),
+        (lambda w, m: m["model"].update(num_layers="two"), "num_layers must be a positive integer"),
+        (lambda w, m: m["data"].update(layout="sideways"), "unknown layout 'sideways'"),
+        (lambda w, m: w.pop("head.0.bias"), "weights have other names or shapes"),
+    ],
+)
+def test_weights_that_contradict_their_metadata_are_refused(run, tmp_path, change, message):
+    with pytest.raises(ValueError, match=message) as error:
+        load_model(damaged(run, tmp_path, change))
+    assert "weights.safetensors" in str(error.value)
+
+
+def test_missing_weights_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="train the model first"):
+        load_model(tmp_path)
