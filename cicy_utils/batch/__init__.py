@@ -1,0 +1,1 @@
+"""Running the notebooks by command; ``python -m cicy_utils.batch``, or ``bash run_all.sh``."""

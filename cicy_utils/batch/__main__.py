@@ -1,0 +1,157 @@
+"""The command line behind ``run_all.sh``."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shutil
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from cicy_utils.batch import profiles
+
+ROOT = Path(__file__).resolve().parents[2]
+NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+RESERVED = ("replaced", "interactive")
+
+
+def parser(word: str) -> argparse.ArgumentParser:
+    """The options of ``run`` or ``status``, as ``run_all.sh`` hands them on."""
+    if word == "status":
+        status = argparse.ArgumentParser(
+            prog="bash run_all.sh status",
+            allow_abbrev=False,
+            description="Show the state of every notebook of every run.",
+        )
+        status.add_argument("--run", type=_run_name, metavar="NAME", help="of this run only")
+        return status
+
+    run = argparse.ArgumentParser(
+        prog="bash run_all.sh",
+        allow_abbrev=False,
+        description="Run the notebooks into results/<run>/. Run it again to go on.",
+    )
+    run.add_argument(
+        "--profile",
+        choices=list(profiles.PROFILES),
+        help="quick: subsets and few steps, shows that it works; paper: the whole list and the "
+        "paper's recipe; smoke: for tests (default: paper with a GPU, else quick)",
+    )
+    run.add_argument(
+        "--only",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        type=_notebook,
+        help="these notebooks only, by name or number: " + ", ".join(profiles.NOTEBOOKS),
+    )
+    run.add_argument(
+        "--run", type=_run_name, metavar="NAME", help="folder in results/ (default: the profile)"
+    )
+    run.add_argument(
+        "-p",
+        dest="parameters",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("PARAMETER", "VALUE"),
+        help="another value for a parameter of the notebooks, as in: -p MAX_EPOCHS 10",
+    )
+    return run
+
+
+def check() -> None:
+    """Only look for mistakes in the arguments, and exit with 2 if there are any."""
+    word, *arguments = sys.argv[1:]
+    parser(word).parse_args(arguments)
+
+
+def main(arguments: Sequence[str], root: Path = ROOT) -> int:
+    """Do what the word "run" or "status" and its options say; returns the exit code.
+
+    0: all is done; 1: a notebook failed; 2: something is wrong with the arguments; 130: stopped.
+    """
+    word, *arguments = arguments
+    options = parser(word).parse_args(arguments)
+    if word == "status":
+        from cicy_utils.batch import status
+
+        print(status.report(root / "results", options.run))
+        return 0
+    return run(options, root)
+
+
+def run(options: argparse.Namespace, root: Path) -> int:
+    """The main job."""
+    # Slow to import, and not there when only the command line is checked.
+    from cicy_utils.batch import estimate, runner, summary
+
+    profile = options.profile or default_profile()
+    run_dir = root / "results" / (options.run or profile)
+    try:
+        tasks = runner.plan(
+            profile,
+            run_dir,
+            root / "notebooks",
+            only=options.only,
+            overrides=dict(options.parameters),
+        )
+        waiting = [task for task in tasks if not runner.is_done(task)]
+        print(f"Profile {profile}: {len(tasks)} notebooks into {run_dir}", flush=True)
+        if len(waiting) < len(tasks):
+            print(f"{len(tasks) - len(waiting)} of them are done already.")
+        if waiting:
+            expected = estimate.estimate(waiting)
+            print(f"Estimate: {expected}.", flush=True)
+            run_dir.mkdir(parents=True, exist_ok=True)
+            if shutil.disk_usage(run_dir).free < expected.bytes:
+                raise ValueError(f"the disk of {run_dir} has less room than that; make some")
+    except (ValueError, FileNotFoundError) as error:
+        print(f"bash run_all.sh: {error}", file=sys.stderr)
+        return 2
+
+    signal.signal(signal.SIGTERM, interrupt)
+    try:
+        outcomes = runner.run(tasks, say=lambda line: print(line, flush=True))
+    except ValueError as error:
+        print(f"bash run_all.sh: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nStopped. Run the same command again to go on.", file=sys.stderr)
+        return 130
+    print(summary.summarize(profile, run_dir, outcomes), flush=True)
+    return 0 if all(outcome.state in ("done", "skipped") for outcome in outcomes) else 1
+
+
+def default_profile() -> str:
+    """paper where PyTorch sees a GPU, else quick."""
+    import torch
+
+    return "paper" if torch.cuda.is_available() else "quick"
+
+
+def interrupt(_signal: int, _frame: object) -> None:
+    """Let a polite request to end work like Ctrl-C."""
+    raise KeyboardInterrupt
+
+
+def _notebook(text: str) -> str:
+    try:
+        return profiles.find(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _run_name(text: str) -> str:
+    if not re.fullmatch(NAME, text) or text in RESERVED:
+        raise argparse.ArgumentTypeError(
+            f"a run's name has letters, digits, dots, dashes and underscores, begins with a letter "
+            f"or digit, and is not {' or '.join(RESERVED)}; {text!r} is none"
+        )
+    return text
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:] or ["run"]))

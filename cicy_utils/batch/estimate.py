@@ -1,0 +1,99 @@
+"""How long a run may take and what it may leave on the disk, from a few timed training steps."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from cicy_utils import models, splits, training
+from cicy_utils.batch.runner import Task
+from cicy_utils.batch.status import duration
+from cicy_utils.records import LIST_SIZE
+
+NOTEBOOK_SECONDS = 20  # kernel, imports, the list, figures and HTML of one notebook
+NOTEBOOK_BYTES = 4e6
+FORWARD_SHARE = 1 / 4  # of the time of a training step
+TIMED_STEPS = 3
+# Weights in float32, in weights.safetensors and, with the best ones and the two moments of
+# AdamW, in checkpoint.pt.
+BYTES_PER_WEIGHT = 4 * 5
+BYTES_PER_PREDICTION = 8 + 4 * 4 + 4 * 2
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """An upper bound, since a training may converge before its last epoch.
+
+    Attributes:
+        seconds: of all notebooks together.
+        bytes: on the disk.
+        device: where the timed steps ran; "" when there is nothing to train.
+    """
+
+    seconds: float
+    bytes: float
+    device: str
+
+    def __str__(self) -> str:
+        text = f"at most about {duration(self.seconds)} and {self.bytes / 1e6:,.0f} MB of disk"
+        return (
+            f"{text}, from {TIMED_STEPS} training steps on {self.device}" if self.device else text
+        )
+
+
+def estimate(tasks: Sequence[Task]) -> Estimate:
+    """Time and disk of tasks that have yet to run.
+
+    One model, the largest, is timed; the time of the others goes by their number of weights, each
+    of which a recurrent network uses once per row.
+    """
+    seconds = NOTEBOOK_SECONDS * len(tasks)
+    size = NOTEBOOK_BYTES * len(tasks)
+    trained = [task for task in tasks if task.model]
+    if not trained:
+        return Estimate(seconds, size, "")
+    weights = {task.name: models.count_weights(models.build_model(task.model)) for task in trained}
+    timed = max(trained, key=lambda task: weights[task.name])
+    rate, device = samples_per_second(timed)
+    for task in trained:
+        n = task.settings["SUBSET"] or LIST_SIZE
+        parts = splits.split_72(n, task.settings["SPLIT_SEED"]).sizes
+        passes = (parts["train"] + parts["validation"] * FORWARD_SHARE) * task.settings[
+            "MAX_EPOCHS"
+        ]
+        passes += (n + parts["test"]) * FORWARD_SHARE  # every part once, the test set permuted too
+        seconds += passes / rate * weights[task.name] / weights[timed.name]
+        size += weights[task.name] * BYTES_PER_WEIGHT
+        size += (parts["test"] + parts["validation"]) * BYTES_PER_PREDICTION
+    return Estimate(seconds, size, device)
+
+
+def samples_per_second(task: Task) -> tuple[float, str]:
+    """Configurations that a few training steps of a task's model take in per second, and where."""
+    batch = task.settings["BATCH_SIZE"]
+    device = training.resolve_device(task.settings["DEVICE"], task.settings["PRECISION"])
+    model = models.build_model(task.model).to(device)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    random = np.random.default_rng(0)
+    shape = (batch, *training.SHAPE)
+    matrices = torch.from_numpy(random.integers(0, 2, shape, dtype=np.uint8)).to(device)
+    hodge = torch.zeros((batch, 4), dtype=torch.int16, device=device)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        training.huber_loss(model(training.scale(matrices)), hodge).backward()
+        optimizer.step()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    with training.matrix_precision(task.settings["PRECISION"]):
+        step()  # the first one also sets up
+        started = time.perf_counter()
+        for _ in range(TIMED_STEPS):
+            step()
+        elapsed = time.perf_counter() - started
+    return batch * TIMED_STEPS / elapsed, training.device_name(device)

@@ -1,0 +1,87 @@
+"""The end of a run: one table of results, where to look, and what failed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from cicy_utils import paper
+from cicy_utils.batch.runner import HTML_FILE, Outcome
+from cicy_utils.batch.status import write_text
+from cicy_utils.data import HODGE_NAMES
+
+COLUMNS = {
+    "model": "model",
+    "epochs": "epochs",
+    "minutes": "minutes",
+    **{f"accuracy_{name}": name for name in HODGE_NAMES},
+    "accuracy_all": "all four",
+    **{f"published_{name}": f"{name}, paper" for name in HODGE_NAMES},
+}
+DECIMALS = {"epochs": 0, "minutes": 1}
+
+
+def summarize(profile: str, run_dir: Path, outcomes: Sequence[Outcome]) -> str:
+    """Write results.csv and results.md of a run; returns what to tell at its end."""
+    table = paper.results_table(run_dir)
+    page = markdown(f"Results of run {run_dir.name}", table)
+    write_text(run_dir / "results.csv", table.to_csv(index=False))
+    write_text(run_dir / "results.md", page)
+    lines = ["", page, f"Table:     {run_dir / 'results.md'} (and results.csv)", "Notebooks:"]
+    lines += [
+        f"  {outcome.task.run_dir / HTML_FILE}"
+        for outcome in outcomes
+        if (outcome.task.run_dir / HTML_FILE).is_file()
+    ]
+    failed = [outcome for outcome in outcomes if outcome.state in ("failed", "blocked")]
+    if failed:
+        lines.append(f"{len(failed)} of {len(outcomes)} notebooks failed:")
+        lines += [f"  {o.task.name}: {o.error[-1] if o.error else o.state}" for o in failed]
+    else:
+        lines.append(f"Every notebook asked for is done (profile {profile}).")
+    return "\n".join(lines)
+
+
+def markdown(title: str, table: pd.DataFrame) -> str:
+    """The results table as a page of Markdown, every label of the runs in it at its head."""
+    lines = [f"# {title}", ""]
+    labels = [label for label in table["label"].dropna().unique() if label]
+    lines += [f"**{label[0].upper()}{label[1:]}.**" for label in labels]
+    if any("quick run" in label for label in labels):
+        lines.append("A quick run shows that everything works; its accuracies claim nothing.")
+    if table.empty:
+        return "\n".join([*lines, "No model has finished.", ""])
+    lines += ["" if labels else None, "Accuracies on the test set in percent, raw decoding.", ""]
+    lines = [line for line in lines if line is not None]
+
+    head = list(COLUMNS.values())
+    shown = dict(COLUMNS)
+    if len(table["label"].dropna().unique()) > 1:  # then every row tells its own
+        head.append("run")
+        shown["label"] = "run"
+    rows = [[_text(column, value) for column, value in row.items()] for row in _rows(table, shown)]
+    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+    left = [column in ("model", "label") for column in shown]
+    rule = [
+        "-" * width if is_left else "-" * (width - 1) + ":"
+        for width, is_left in zip(widths, left, strict=True)
+    ]
+    for row in [head, rule, *rows]:
+        cells = (
+            cell.ljust(width) if is_left else cell.rjust(width)
+            for cell, width, is_left in zip(row, widths, left, strict=True)
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, ""])
+
+
+def _rows(table: pd.DataFrame, columns: dict[str, str]) -> list[dict]:
+    return table[list(columns)].to_dict(orient="records")
+
+
+def _text(column: str, value: object) -> str:
+    if pd.isna(value):
+        return ""
+    return value if isinstance(value, str) else f"{value:,.{DECIMALS.get(column, 2)}f}"

@@ -1,0 +1,116 @@
+#!/usr/bin/env bash
+# The one entry point. It makes .venv on the first call; `bash run_all.sh help` tells the rest.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+root=$PWD
+venv=$root/.venv
+stamp=$venv/.cicy4-setup
+
+usage() {
+  cat <<'TEXT'
+usage: bash run_all.sh [--profile smoke|quick|paper] [--only NAME...] [--run NAME] [-p PARAMETER VALUE]
+                             run the notebooks into results/<run>/; again: go on
+       bash run_all.sh status [--run NAME]
+                             how far every run is
+       bash run_all.sh test [--long]
+                             lint and tests (--long: also those that take minutes)
+       bash run_all.sh help  this text; bash run_all.sh --help: the options of the first line
+TEXT
+}
+
+refuse() {
+  printf 'bash run_all.sh: %s\n' "$1" >&2
+  usage >&2
+  exit 2
+}
+
+# A Python that this project runs on and that can make environments; 3.11 is the one tested most.
+supported='import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))'
+find_python() {
+  local candidate
+  if "$venv/bin/python" -c 'import pip' >/dev/null 2>&1; then
+    if "$venv/bin/python" -c "$supported"; then
+      echo "$venv/bin/python"
+      return
+    fi
+    echo "bash run_all.sh: $venv is made for $("$venv/bin/python" --version), and 3.11, 3.12" \
+      "or 3.13 is needed; delete it" >&2
+    return 1
+  fi
+  for candidate in python3.11 python3.12 python3.13 python3; do
+    if "$candidate" -c "import ensurepip, venv; $supported" >/dev/null 2>&1; then
+      echo "$candidate"
+      return
+    fi
+  done
+  echo "bash run_all.sh: Python 3.11, 3.12 or 3.13 with its venv module is needed" \
+    "(on Debian and Ubuntu: the package python3-venv)" >&2
+  return 1
+}
+
+# What an installation depends on: the pins, the package's metadata and where the clone lies.
+fingerprint() {
+  "$1" - "$root" <<'PY'
+import hashlib, pathlib, sys
+
+root = pathlib.Path(sys.argv[1])
+files = b"".join((root / name).read_bytes() for name in ("requirements.txt", "pyproject.toml"))
+print(hashlib.sha256(files + str(root).encode()).hexdigest(), "%d.%d" % sys.version_info[:2])
+PY
+}
+
+setup() {
+  local python=$1 wanted
+  wanted=$(fingerprint "$python")
+  if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then
+    return
+  fi
+  echo "Setting up $venv (some minutes, once) ..."
+  rm -f "$stamp"
+  if [ "$python" != "$venv/bin/python" ]; then
+    rm -rf "$venv"
+    "$python" -m venv "$venv"
+  fi
+  local pip=("$venv/bin/python" -m pip -qq --disable-pip-version-check)
+  # PyTorch by itself first: it is the large one, and an interrupted download need not repeat it.
+  "${pip[@]}" install --constraint requirements.txt "$(grep '^torch==' requirements.txt)"
+  "${pip[@]}" install --requirement requirements.txt
+  "${pip[@]}" install --no-deps --no-build-isolation --editable "$root"
+  echo "$wanted" >"$stamp"
+}
+
+job=run
+case ${1-} in
+  "" | -p | --*) ;;
+  status) job=status && shift ;;
+  test) job=test && shift ;;
+  help | -h) usage && exit 0 ;;
+  *) refuse "there is no command '$1'" ;;
+esac
+
+marks='not long'
+if [ "$job" = test ]; then
+  case "$*" in
+    "") ;;
+    --long) marks='' ;;
+    *) refuse "test takes no option but --long, not '$*'" ;;
+  esac
+fi
+
+python=$(find_python)
+if [ "$job" != test ]; then
+  # A mistake in the arguments is told at once, before anything is installed.
+  "$python" -c 'from cicy_utils.batch.__main__ import check; check()' "$job" "$@"
+  case " $* " in *" --help "* | *" -h "*) exit 0 ;; esac
+fi
+setup "$python"
+python=$venv/bin/python
+
+case $job in
+  test)
+    "$python" -m ruff check .
+    "$python" -m ruff format --check .
+    exec "$python" -m pytest -m "$marks"
+    ;;
+  *) exec "$python" -m cicy_utils.batch "$job" "$@" ;;
+esac
