@@ -1,0 +1,253 @@
+"""Tables of a report: styled for a browser, read from the record of a run (metrics.json).
+
+Every table of anything but the paper's recipe carries the label of its run in the caption.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from pandas.io.formats.style import Styler
+from torch import nn
+
+from cicy_utils import metrics, paper, topology
+from cicy_utils.data import HODGE_NAMES
+from cicy_utils.models import describe
+from cicy_utils.records import Predictions
+from cicy_utils.splits import Split
+from cicy_utils.training import duration
+
+# Superscripts in plain HTML: a page opens without a network, so without a formula renderer.
+SYMBOLS = {name: f"h<sup>{name[1]},{name[2]}</sup>" for name in HODGE_NAMES}
+PARTS = {
+    "train": "training",
+    "validation": "validation",
+    "test": "test",
+    "constant": f"{paper.CONSTANT} (test)",
+}
+STOP_REASONS = {
+    "converged": "no better validation loss for the whole patience",
+    "max_epochs": "all epochs done",
+    "time_limit": "time limit",
+    "interrupted": "interrupted",
+}
+# Sizes of an error that share a row: edges, the lower one excluded.
+ERRORS = [-1, 0, 1, 2, 5, 10, 20, 50, float("inf")]
+ERROR_NAMES = ["right", "1", "2", "3 to 5", "6 to 10", "11 to 20", "21 to 50", "more than 50"]
+CSS = [
+    {
+        "selector": "caption",
+        "props": "caption-side: top; text-align: left; padding: 0.3em 0; white-space: nowrap;",
+    },
+    {"selector": "th, td", "props": "padding: 0.25em 0.9em; white-space: nowrap;"},
+    {"selector": "th.row_heading", "props": "text-align: left; font-weight: normal;"},
+    {"selector": "th.col_heading", "props": "text-align: right;"},
+]
+
+
+def style(frame: pd.DataFrame, caption: str, label: str = "", *, decimals: int = 2) -> Styler:
+    """A table to show: Hodge symbols in the headers, aligned numbers, the run's label on top.
+
+    Columns and rows named after a Hodge number (h11) show its symbol; a RangeIndex is hidden.
+    """
+    if label:
+        caption = f"{caption}<br><b>{label}</b>"
+    shown = frame.rename(columns=_symbol, index=_symbol).rename_axis(None)
+    styled = (
+        shown.style.format(precision=decimals, thousands=",", na_rep="–")
+        .set_caption(caption)
+        .set_table_styles(CSS)
+        .set_properties(**{"text-align": "right"})
+    )
+    words = [column for column in shown if shown[column].map(lambda v: isinstance(v, str)).any()]
+    left = [{"selector": "th.col_heading, td", "props": "text-align: left !important;"}]
+    styled = styled.set_table_styles({column: left for column in words}, overwrite=False)
+    return styled.hide(axis="index") if isinstance(frame.index, pd.RangeIndex) else styled
+
+
+def headline(record: dict[str, Any]) -> Styler:
+    """Test accuracies: published, this run, and always the same answer."""
+    table = paper.headline(record["model"], record["metrics"])
+    return style(
+        _without_prefix(table, "accuracy_"),
+        f"{record['model']}: exactly right test configurations, in percent",
+        record["label"],
+    )
+
+
+def beside_paper(record: dict[str, Any]) -> Styler:
+    """Accuracy, MSE, MAE and R2 of the test part: published, ours, and the constant prediction."""
+    table = paper.beside_ours(record["model"], record["metrics"])[["published", "ours"]]
+    table["constant"] = pd.Series(record["metrics"]["constant"]["raw"])
+    names = {"accuracy": "accuracy (%)", "mse": "MSE", "mae": "MAE", "r2": "R<sup>2</sup>"}
+    table.index = pd.MultiIndex.from_tuples(row.split("_") for row in table.index)
+    table = table.unstack(0).swaplevel(axis=1)
+    table = table.loc[[*HODGE_NAMES, "mean"], [(m, who) for m in names for who in table[m]]]
+    table = table.rename(columns=names)
+    return style(table, "Test part, rounded predictions", record["label"], decimals=3)
+
+
+def decodings(record: dict[str, Any]) -> Styler:
+    """Test accuracies of the three decodings, for this run and for the constant prediction."""
+    ours, constant = (pd.DataFrame(record["metrics"][part]).T for part in ("test", "constant"))
+    table = pd.concat([ours, constant.rename(index=lambda name: f"{paper.CONSTANT}, {name}")])
+    return style(_accuracies(table), "Test accuracy (%) by decoding", record["label"])
+
+
+def permuted(record: dict[str, Any]) -> Styler:
+    """Raw test accuracies with matrices as laid out and in random order."""
+    parts = record["metrics"]
+    table = pd.DataFrame(
+        {
+            "as laid out": parts["test"]["raw"],
+            "rows and columns permuted": parts["test_permuted"]["raw"],
+            paper.CONSTANT: parts["constant"]["raw"],
+        }
+    ).T
+    return style(_accuracies(table), "Test accuracy (%) by order of the matrix", record["label"])
+
+
+def parts(record: dict[str, Any]) -> Styler:
+    """Raw accuracies of the parts of the split: the gap is what is learned by heart."""
+    rows = {name: record["metrics"][part]["raw"] for part, name in PARTS.items()}
+    caption = "Accuracy (%) by part of the split, raw predictions"
+    return style(_accuracies(pd.DataFrame(rows).T), caption, record["label"])
+
+
+def misses(predictions: Predictions, label: str = "") -> Styler:
+    """How many test configurations are missed by how much, for each Hodge number."""
+    counts = metrics.misses(predictions.predictions, predictions.labels)
+    table = counts.groupby(pd.cut(counts.index, ERRORS, labels=ERROR_NAMES), observed=True).sum()
+    return style(table, "Test configurations by size of the error", label)
+
+
+def architecture(model: nn.Module, label: str = "") -> Styler:
+    """The layers in the order in which they run, with output shapes and trainable weights."""
+    layers = describe(model)
+    total = pd.DataFrame([{"layer": "total", "weights": layers["weights"].sum()}])
+    table = pd.concat([layers, total], ignore_index=True).fillna("")
+    table["output"] = table["output"].str.replace(" x ", " × ")
+    return style(table, "Layers, output for one configuration, trainable weights", label)
+
+
+def exact(configurations: Mapping[str, ArrayLike], label: str = "") -> Styler:
+    """Exact Hodge and Euler numbers of four-folds, one row a configuration matrix."""
+    rows = {
+        name: [*topology.hodge_numbers(matrix), topology.euler_number(matrix)]
+        for name, matrix in configurations.items()
+    }
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=[*HODGE_NAMES, "χ"])
+    return style(table, "Exact, computed from the configuration matrix", label)
+
+
+def splits(all_splits: Sequence[Split], label: str = "") -> Styler:
+    """Sizes of the parts beside the published ones, shared configurations, start of each sha256."""
+    rows = {}
+    for split in all_splits:
+        sizes = split.sizes
+        distinct = len(np.unique(np.concatenate(list(split.parts.values()))))
+        starts = " ".join(sha[:8] for sha in split.fingerprints.values())
+        rows[split.name] = sizes | {
+            "in two parts": sum(sizes.values()) - distinct,
+            "sha256": starts,
+        }
+        if split.name in paper.SPLIT_SIZES:
+            rows[f"{split.name}, published"] = paper.SPLIT_SIZES[split.name]
+    table = pd.DataFrame.from_dict(rows, orient="index").astype(
+        {name: "Int64" for name in ("train", "validation", "test", "in two parts")}
+    )
+    return style(table, "Number of configurations in each part", label)
+
+
+def list_statistics(record: dict[str, Any]) -> Styler:
+    """Hodge and Euler numbers of the list, beside what was published."""
+    statistics = record["statistics"]
+    rows = {}
+    for name in ("mean", "minimum", "maximum"):
+        rows[name] = statistics[name]
+        rows[f"{name}, published"] = paper.LIST_STATISTICS[name]
+    rows["distinct values"] = statistics["distinct"]
+    table = pd.DataFrame.from_dict(rows, orient="index").rename(columns={"euler": "χ"})
+    styled = style(table, f"{statistics['configurations']:,} configurations", record["label"])
+    integers = [row for row in table.index if not row.startswith("mean")]
+    return styled.format("{:,.0f}", subset=(integers, slice(None)), na_rep="–")
+
+
+def list_sizes(record: dict[str, Any]) -> Styler:
+    """How many matrices have so many rows, and so many columns."""
+    statistics = record["statistics"]
+    table = pd.DataFrame({kind: statistics[kind] for kind in ("rows", "columns")})
+    table = table.fillna(0).astype(int).sort_index(key=lambda sizes: sizes.astype(int))
+    caption = (
+        "Matrices with so many rows, and with so many columns.<br>"
+        f"Largest entry {statistics['largest_entry']}, "
+        f"{100 * statistics['favourable']:.2f} % favourable, "
+        f"{statistics['distinct_quadruples']:,} distinct quadruples of Hodge numbers"
+    )
+    return style(table, caption, record["label"])
+
+
+def list_faults(record: dict[str, Any]) -> Styler:
+    """How many configurations break a rule: zeros, if all is well."""
+    table = pd.DataFrame({"configurations": record["faults"]})
+    for name, symbol in SYMBOLS.items():
+        table.index = table.index.str.replace(name, symbol)
+    return style(table, "Number of configurations whose", record["label"])
+
+
+def run_facts(record: dict[str, Any]) -> Styler:
+    """Run time, hardware, versions, sizes and fingerprints of a run that trained a model."""
+    training, split = record["training"], record["split"]
+    reason = STOP_REASONS.get(training["stop_reason"], training["stop_reason"])
+    sizes = ", ".join(f"{size:,} {part}" for part, size in split["sizes"].items())
+    facts = {
+        "training": f"{training['epochs']:,} epochs in {duration(training['seconds'])}: {reason}",
+        "best epoch": f"{training['best_epoch']:,}, "
+        f"validation loss {training['best_validation_loss']:.4g}",
+        "device": f"{training['device']}, {record['settings']['precision']}",
+        "seed": record["seed"],
+        "split": f"{split['name']} %, seed {split['seed']}: {sizes}",
+        **{f"{part}, sha256": sha for part, sha in split["fingerprints"].items()},
+    }
+    return _facts(facts | _machine(record), record["label"])
+
+
+def machine_facts(record: dict[str, Any]) -> Styler:
+    """Data, hardware and versions of a run."""
+    return _facts(_machine(record), record["label"])
+
+
+def _machine(record: dict[str, Any]) -> dict[str, str]:
+    data, machine = record["data"], record["environment"]
+    versions = {"Python": machine["python"], **machine["packages"]}
+    return {
+        "configurations": f"{data['configurations']:,} ({data['source']}, layout {data['layout']})",
+        "configurations, sha256": data["fingerprint"],
+        "GPU": machine["gpu"] or "none",
+        "processor": f"{machine['processor']}, {machine['cores']} cores",
+        "system": machine["platform"],
+        "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
+    }
+
+
+def _facts(facts: dict[str, Any], label: str) -> Styler:
+    return style(pd.DataFrame({"": facts}), "This run", label).hide(axis="columns")
+
+
+def _accuracies(table: pd.DataFrame) -> pd.DataFrame:
+    names = [*paper.ACCURACIES, "accuracy_all"]
+    return _without_prefix(table[names].astype(float), "accuracy_")
+
+
+def _without_prefix(table: pd.DataFrame, prefix: str) -> pd.DataFrame:
+    return table.rename(columns=lambda name: name.removeprefix(prefix)).rename(
+        columns={"all": "all four"}
+    )
+
+
+def _symbol(name: Any) -> Any:
+    return SYMBOLS.get(name, name) if isinstance(name, str) else name

@@ -1,0 +1,169 @@
+"""From a trained model to metrics.json, and the tables read from it."""
+
+import numpy as np
+import pytest
+
+from cicy_utils import evaluation, records, tables, topology
+from cicy_utils.data import Cicy4
+from cicy_utils.metrics import evaluate
+from cicy_utils.models import build_model, count_weights
+from cicy_utils.splits import Split, cv_folds, split_72, split_80
+from cicy_utils.training import TrainConfig, fit
+
+FOURFOLDS = ([[6]], [[2], [5]], [[1, 1], [1, 5]], [[2, 5]], [[4], [3]])
+CONFIG = TrainConfig(max_epochs=1, batch_size=16, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def small_list() -> Cicy4:
+    """Five four-folds, ten times each."""
+    matrices = np.zeros((len(FOURFOLDS), 16, 20), np.uint8)
+    for padded, matrix in zip(matrices, FOURFOLDS, strict=True):
+        rows, columns = np.shape(matrix)
+        padded[:rows, :columns] = matrix
+    hodge = topology.hodge_numbers_batch(matrices).astype(np.int16)
+    return Cicy4(np.tile(matrices, (10, 1, 1)), np.tile(hodge, (10, 1)), "test", "stored", "f" * 64)
+
+
+@pytest.fixture(scope="module")
+def run(small_list, tmp_path_factory):
+    """A tiny network trained for one epoch: its folder and its record."""
+    run_dir = tmp_path_factory.mktemp("11_lstm_448") / "seed-42"
+    split = split_72(len(small_list))
+    model = build_model("LSTM-448", hidden_size=3, seed=42)
+    result = fit(model, small_list, split, CONFIG, run_dir)
+    record = evaluation.evaluate_run(
+        model, small_list, split, CONFIG, result, run_dir, notebook="11_lstm_448"
+    )
+    return run_dir, record, count_weights(model)
+
+
+def test_the_record_is_the_file(run):
+    run_dir, record, weights = run
+    assert record == records.read_metrics(run_dir)
+    assert (record["notebook"], record["model"], record["variant"]) == (
+        "11_lstm_448",
+        "LSTM-448",
+        "seed-42",
+    )
+    assert record["label"].startswith("quick run: 50 of 905,684 configurations, at most 1 epoch")
+    assert record["weights"] == weights
+    assert record["split"]["sizes"] == {"train": 36, "validation": 4, "test": 10}
+    assert record["data"] == {
+        "source": "test",
+        "layout": "stored",
+        "subset": 50,
+        "fingerprint": "f" * 64,
+        "configurations": 50,
+    }
+
+
+def test_every_part_has_its_decodings(run):
+    decodings = {part: list(metrics) for part, metrics in run[1]["metrics"].items()}
+    assert decodings == {
+        "test": ["raw", "relation", "relation+chi"],
+        "validation": ["raw", "relation"],
+        "train": ["raw"],
+        "test_permuted": ["raw", "relation", "relation+chi"],
+        "constant": ["raw", "relation", "relation+chi"],
+    }
+
+
+def test_saved_predictions_give_the_metrics(run, small_list):
+    run_dir, record, _ = run
+    split = split_72(len(small_list))
+    for part in ("validation", "test"):
+        saved = records.load_predictions(run_dir, part)
+        np.testing.assert_array_equal(saved.indices, split.parts[part])
+        np.testing.assert_array_equal(saved.labels, small_list.hodge[split.parts[part]])
+        raw = evaluate(saved.predictions, saved.labels).loc["raw"].to_dict()
+        assert raw == pytest.approx(record["metrics"][part]["raw"])
+
+
+def test_a_perfect_network_is_perfect_in_every_decoding(small_list, tmp_path, monkeypatch):
+    exact = {
+        matrix.tobytes(): row
+        for matrix, row in zip(small_list.matrices, small_list.hodge, strict=True)
+    }
+
+    def oracle(model, matrices, *, device):
+        return np.array([exact.get(matrix.tobytes(), [0, 0, 0, 0]) for matrix in matrices], "f4")
+
+    monkeypatch.setattr(evaluation, "predict", oracle)
+    split = split_72(len(small_list))
+    model = build_model("LSTM-448", hidden_size=3, seed=42)
+    result = fit(model, small_list, split, CONFIG, tmp_path)
+    record = evaluation.evaluate_run(
+        model, small_list, split, CONFIG, result, tmp_path, notebook="11_lstm_448"
+    )
+    assert {m["accuracy_all"] for m in record["metrics"]["test"].values()} == {100.0}
+    assert record["metrics"]["constant"]["raw"]["accuracy_all"] < 100
+    # It knows matrices by heart, in one order only.
+    assert record["metrics"]["test_permuted"]["raw"]["accuracy_all"] < 100
+
+
+TABLES = {
+    "headline": tables.headline,
+    "beside_paper": tables.beside_paper,
+    "parts": tables.parts,
+    "decodings": tables.decodings,
+    "permuted": tables.permuted,
+    "run_facts": tables.run_facts,
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_tables_carry_the_label_and_symbols(run, name):
+    page = TABLES[name](run[1]).to_html()
+    assert run[1]["label"] in page
+    assert "h11" not in page
+    if name != "run_facts":
+        assert "h<sup>2,2</sup>" in page
+        assert "constant" in page  # so that a weak run cannot look like a result
+
+
+def test_misses_count_the_test_set(run):
+    table = tables.misses(records.load_predictions(run[0], "test"), "quick").data
+    assert table.sum().tolist() == [10, 10, 10, 10]
+    assert table.index[-1] == "more than 50"  # an untrained network is far from 426
+
+
+def test_architecture_adds_up():
+    model = build_model("CNN-LSTM-400")
+    page = tables.architecture(model, "quick").to_html()
+    assert "128 × 13 × 17" in page
+    assert "2,842,308" in page  # the published number
+
+
+def test_exact_table_shows_the_sextic():
+    table = tables.exact({"sextic": [[6]]}).data
+    assert table.loc["sextic"].tolist() == [1, 0, 426, 1752, 2610]
+
+
+def test_splits_table_finds_shared_configurations():
+    n = 905_684
+    table = tables.splits([split_72(n), split_80(n), *cv_folds(1_000)]).data
+    for split in ("72", "80"):
+        sizes = table.loc[[split, f"{split}, published"], ["train", "validation", "test"]]
+        assert sizes.iloc[0].tolist() == sizes.iloc[1].tolist()
+    assert table["in two parts"].dropna().tolist() == [0] * 7
+    leaking = Split("leaking", 42, np.arange(6), np.arange(5, 8), np.arange(7, 10))
+    assert tables.splits([leaking]).data["in two parts"].tolist() == [2]
+
+
+def test_the_record_of_the_list(small_list, tmp_path):
+    record = evaluation.record_list(small_list, [split_72(50)], tmp_path / "list")
+    assert record["statistics"]["maximum"]["euler"] == 2610
+    assert set(record["faults"].values()) == {0}
+    assert record["splits"]["72"]["sizes"]["test"] == 10
+    for table in (tables.list_statistics, tables.list_sizes, tables.list_faults):
+        assert "quick run: 50 of 905,684 configurations" in table(record).to_html()
+    assert tables.list_sizes(record).data.loc["1"].tolist() == [20, 30]
+
+
+def test_wrong_labels_are_counted(small_list, tmp_path):
+    hodge = small_list.hodge.copy()
+    hodge[3, 0] += 1
+    wrong = Cicy4(small_list.matrices, hodge, "test", "stored", "")
+    faults = evaluation.record_list(wrong, [], tmp_path)["faults"]
+    assert list(faults.values()) == [1, 1]

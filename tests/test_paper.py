@@ -1,0 +1,106 @@
+"""Published numbers, and ours beside them."""
+
+import math
+
+import pandas as pd
+import pytest
+
+from cicy_utils import models, paper, records
+from cicy_utils.data import HODGE_NAMES
+from cicy_utils.metrics import constant_prediction, evaluate
+
+LABELS = [[1, 0, 426, 1752], [2, 0, 350, 1452], [2, 0, 350, 1452], [4, 0, 108, 492]]
+
+
+def sections(model="LSTM-448", label="quick run: 4 of 905,684 configurations"):
+    """A metrics.json in which every second test configuration is right."""
+    predictions = [list(row) for row in LABELS]
+    predictions[0][3] += 2
+    predictions[1][3] -= 4
+    test = evaluate(predictions, LABELS)
+    constant = evaluate(constant_prediction(LABELS, 4), LABELS)
+    return {
+        "notebook": "11_lstm_448",
+        "model": model,
+        "variant": "seed-42",
+        "label": label,
+        "seed": 42,
+        "settings": {},
+        "data": {},
+        "split": {},
+        "weights": 12,
+        "training": {"epochs": 3, "seconds": 90.0},
+        "metrics": {
+            "test": test.to_dict(orient="index"),
+            "constant": constant.to_dict(orient="index"),
+        },
+        "environment": {},
+    }
+
+
+def test_published_numbers_as_in_the_abstract():
+    best = paper.published_model("CNN-LSTM-400")
+    assert [round(best[name], 2) for name in paper.ACCURACIES] == [99.74, 98.07, 95.19, 81.01]
+    retrained = paper.published_model("LSTM-448-d80", split=80)
+    assert [round(retrained[n], 2) for n in paper.ACCURACIES] == [99.85, 98.66, 96.26, 84.77]
+
+
+def test_every_model_of_the_paper_is_published():
+    known = paper.published().xs(72, level="split").index
+    assert set(models.MODELS) - set(known) == {"ResNet-LSTM-256", "ResNet-LSTM-400"}
+
+
+def test_unknown_models_are_refused():
+    with pytest.raises(ValueError, match="no 'LSTM-1' at the 72 % split; it has CNN-GRU-384"):
+        paper.published_model("LSTM-1")
+
+
+def test_beside_ours_subtracts():
+    table = paper.beside_ours("LSTM-448", sections()["metrics"])
+    assert list(table.columns) == ["published", "ours", "difference"]
+    assert len(table) == 4 + 3 * 5
+    row = table.loc["accuracy_h22"]
+    assert row["ours"] == 50.0
+    assert row["difference"] == pytest.approx(50 - 78.62612276895389)
+    assert table.loc["mse_h22", "ours"] == (2**2 + 4**2) / 4
+    assert table.loc["mse_mean", "published"] == pytest.approx(0.92074233)
+
+
+def test_unpublished_measures_stay_empty():
+    table = paper.beside_ours("CNN-LSTM-416", sections("CNN-LSTM-416")["metrics"])
+    assert table["published"].isna().sum() == 15
+    assert table["ours"].notna().all()
+
+
+def test_headline_has_the_constant_prediction():
+    table = paper.headline("LSTM-448", sections()["metrics"])
+    assert list(table.index) == ["published", "this run", "difference", "constant prediction"]
+    assert table.loc["this run"].tolist() == [100, 100, 100, 50, 50]
+    assert table.loc["constant prediction"].tolist() == [50, 100, 50, 50, 50]
+    assert math.isnan(table.loc["published", "accuracy_all"])
+
+
+def test_results_table_reads_the_files_of_a_run(tmp_path):
+    for name, model in (("10_lstm_424", "LSTM-424"), ("11_lstm_448", "LSTM-448")):
+        records.write_metrics(tmp_path / name / "seed-42", **sections(model))
+    data = {name: {} for name in ("data", "environment")}
+    records.write_metrics(
+        tmp_path / "00_data" / "list", notebook="00_data", variant="list", label="", **data
+    )
+    (tmp_path / "12_lstm_456" / "seed-42").mkdir(parents=True)  # unfinished
+    table = paper.results_table(tmp_path)
+    assert table["model"].tolist() == ["LSTM-424", "LSTM-448", "constant prediction"]
+    assert table["label"].str.startswith("quick run").all()
+    ours = table.set_index("model").loc["LSTM-448"]
+    assert (ours["epochs"], ours["minutes"], ours["weights"]) == (3, 1.5, 12)
+    assert ours["accuracy_h22"] == 50.0
+    assert ours["published_h22"] == pytest.approx(78.62612276895389)
+    constant = table.set_index("model").loc["constant prediction"]
+    assert constant[[f"published_{name}" for name in HODGE_NAMES]].isna().all()
+    assert constant["accuracy_h21"] == 100.0
+
+
+def test_results_table_of_nothing_is_empty(tmp_path):
+    table = paper.results_table(tmp_path)
+    assert isinstance(table, pd.DataFrame) and table.empty
+    assert "accuracy_h22" in table
