@@ -1,0 +1,494 @@
+"""Make the notebooks in this folder: the data notebook and, from one template, the twelve models.
+
+    python notebooks/build.py            write them
+    python notebooks/build.py --check    exit with 1 when a committed notebook differs
+
+Edit the text here, never the notebooks. Sources have no outputs; executed copies are in results/.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+
+import nbformat
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from cicy_utils import paper
+
+FOLDER = Path(__file__).resolve().parent
+
+
+class Text(Template):
+    """Text with @placeholders: dollar signs are left to formulas."""
+
+    delimiter = "@"
+
+
+@dataclass(frozen=True)
+class Family:
+    """What the networks of one kind have in common: two paragraphs of a report."""
+
+    what: str
+    blocks: str
+
+
+LSTM_STEP = r"""Row after row, the LSTM updates a cell state $c_t$ and a hidden state $h_t$ of size
+@hidden,
+$$c_t = f_t \odot c_{t-1} + i_t \odot g_t, \qquad h_t = o_t \odot \tanh c_t ,$$
+where the gates $i_t, f_t, o_t$ (between 0 and 1) and the proposal $g_t$ are functions of the row
+$x_t$ and of $h_{t-1}$. Two such layers lie on top of each other, and the last hidden state of
+the upper one is the feature vector."""
+
+GRU_STEP = r"""Row after row, the GRU updates a hidden state $h_t$ of size @hidden,
+$$h_t = (1 - z_t) \odot n_t + z_t \odot h_{t-1} ,$$
+where the gate $z_t$ (between 0 and 1) and the proposal $n_t$ are functions of the row $x_t$ and
+of $h_{t-1}$. Two such layers lie on top of each other, and the last hidden state of the upper one
+is the feature vector."""
+
+CNN_BLOCK = """The convolutional block sees the matrix as a picture in one colour: 128 filters of
+size 4 × 4, then 64 of size 3 × 3, each followed by the maximum over 2 × 2 squares, and one ReLU at
+the end. It yields 384 features, whatever the hidden size."""
+
+RESNET_BLOCK = """The residual block sees the matrix as a picture in one colour. Three convolutions
+(128, 64 and 128 filters) and a linear short-cut from the 320 entries both yield 256 numbers, which
+are added. The published number of weights includes 384 of two batch normalisations that the
+reference creates and never calls; they are left out here."""
+
+HEAD = r"""Two linear layers without an activation between them turn the features into the four
+numbers."""
+
+FAMILIES = {
+    "CNN-GRU": Family(
+        what="a convolutional block, which reads the configuration matrix as a picture, beside a "
+        "gated recurrent unit (GRU), which reads it row by row",
+        blocks=f"{CNN_BLOCK}\n\n{GRU_STEP}\n\nBoth feature vectors are concatenated. {HEAD}",
+    ),
+    "ResNet-GRU": Family(
+        what="a residual convolutional block, which reads the configuration matrix as a picture, "
+        "beside a gated recurrent unit (GRU), which reads it row by row",
+        blocks=f"{RESNET_BLOCK}\n\n{GRU_STEP}\n\nBoth feature vectors are concatenated. {HEAD}",
+    ),
+    "CNN-LSTM": Family(
+        what="a convolutional block, which reads the configuration matrix as a picture, beside a "
+        "long short-term memory (LSTM), which reads it row by row",
+        blocks=f"{CNN_BLOCK}\n\n{LSTM_STEP}\n\nBoth feature vectors are concatenated. {HEAD}",
+    ),
+    "LSTM": Family(
+        what="a long short-term memory (LSTM) alone, which reads the configuration matrix row by "
+        "row; there is no convolution",
+        blocks=f"There is no convolutional block.\n\n{LSTM_STEP}\n\n{HEAD}",
+    ),
+}
+
+# What the paper found for each model; figures come from the published results.
+FINDINGS = {
+    "CNN-GRU-384": "The hidden size equals the number of convolutional features. In the paper it "
+    "is the weakest of the four GRU hybrids: @h22 of the test values of $h^{2,2}$ are right.",
+    "CNN-GRU-416": "In the paper, 32 hidden units more than in CNN-GRU-384 lift the share of right "
+    "$h^{2,2}$ from @{CNN-GRU-384} to @h22.",
+    "ResNet-GRU-256": "The smallest of the twelve networks. In the paper it gets @h22 of $h^{2,2}$ "
+    "right, more than CNN-GRU-384 (@{CNN-GRU-384}) with far fewer weights.",
+    "ResNet-GRU-400": "In the paper the best of the four GRU hybrids, with @h22 of $h^{2,2}$ right "
+    "against @{ResNet-GRU-256} for the smaller ResNet-GRU-256.",
+    "CNN-LSTM-256": "In the paper this light network gets @h22 of $h^{2,2}$ right, more than both "
+    "heavier CNN-GRU networks (@{CNN-GRU-384} and @{CNN-GRU-416}).",
+    "CNN-LSTM-384": "In the paper, 128 hidden units more than in CNN-LSTM-256 do not help on "
+    "$h^{2,2}$: @h22 right on the test set against @{CNN-LSTM-256}.",
+    "CNN-LSTM-400": "In the paper the best single network at the 72 % split: @h11, @h21, @h31 and "
+    "@h22 of the four Hodge numbers are right.",
+    "CNN-LSTM-416": "The largest of the twelve, and the one whose training did not converge in the "
+    "paper within 550 epochs: @h22 of $h^{2,2}$ right. Its MSE, MAE and $R^2$ were not published.",
+    "LSTM-400": "In the paper it does as well as the hybrid CNN-LSTM-256: @h22 of $h^{2,2}$ right "
+    "against @{CNN-LSTM-256}, without any convolution.",
+    "LSTM-424": "In the paper the third best single network, with @h22 of $h^{2,2}$ right.",
+    "LSTM-448": "In the paper the best purely recurrent network and the second best of all, with "
+    "@h22 of $h^{2,2}$ right; it is also the one used for cross-validation.",
+    "LSTM-456": "In the paper, 8 hidden units more than in LSTM-448 lower the share of right "
+    "$h^{2,2}$ from @{LSTM-448} to @h22.",
+}
+
+PARAMETERS = """# What is learned
+SOURCE = "bundled"  # "bundled", or the path of another copy of the list
+LAYOUT = "stored"  # order of the rows inside a matrix, one of data.LAYOUTS
+SUBSET = None  # number of configurations drawn from the list; None: all 905,684
+SEED = 42  # initial weights and order of the batches
+SPLIT_SEED = 42  # who is in the training, validation and test set
+# How: the paper's recipe
+LEARNING_RATE = 0.01  # at the start; divided by 10 on a plateau
+BATCH_SIZE = 128  # configurations a step
+MAX_EPOCHS = 550  # passes through the training set at most
+PATIENCE = 20  # epochs without a better validation loss before training stops
+# Where
+PRECISION = "float32"  # or "tf32": faster on recent NVIDIA GPUs, 10 bits of mantissa
+DEVICE = "auto"  # "cpu", "cuda", or "auto": the GPU if there is one
+MAX_HOURS = None  # stop after that many hours; run again to go on
+RUN_DIR = None  # folder for all results; None: results/interactive/@notebook/seed-<SEED>"""
+
+TITLE = """# @model
+
+@model is @what. The recurrent part has two layers of @hidden hidden units.
+
+@finding
+
+A configuration matrix comes in padded with zeros to 16 rows and 20 columns and divided by 6, its
+largest entry; four real numbers come out, and rounding makes them the Hodge numbers
+$(h^{1,1}, h^{2,1}, h^{3,1}, h^{2,2})$ of the four-fold. Network, data and recipe follow
+[arXiv 2405.17406](https://arxiv.org/abs/2405.17406); the list itself is shown in `00_data`.
+
+## Parameters
+
+The defaults are the recipe of the paper on the complete list. A run with anything less says so on
+every table and figure."""
+
+TRAIN_TEXT = """## Training
+
+The loss is Huber's, averaged over the four Hodge numbers; the optimizer is AdamW. When the
+validation loss stops falling, the learning rate is divided by ten; after more than `PATIENCE`
+epochs without a better one training ends. Everything is saved after each epoch, so running this
+notebook again goes on where it stopped. The weights of the best epoch on the validation set then
+answer every configuration. Predictions and metrics go to files in the run folder; all that follows
+is read from them."""
+
+TRAIN = """from pathlib import Path
+
+import pandas as pd
+
+from cicy_utils import evaluation, models, plots, prediction, records, tables, training
+from cicy_utils.data import load_cicy4
+from cicy_utils.splits import split_72
+
+NOTEBOOK, MODEL = "@notebook", "@model"
+run_dir = Path(RUN_DIR or records.run_directory(NOTEBOOK, f"seed-{SEED}"))
+cicy4 = load_cicy4(SOURCE, layout=LAYOUT, subset=SUBSET)
+split = split_72(len(cicy4), seed=SPLIT_SEED)
+recipe = dict(learning_rate=LEARNING_RATE, batch_size=BATCH_SIZE, max_epochs=MAX_EPOCHS)
+place = dict(device=DEVICE, precision=PRECISION, max_hours=MAX_HOURS)
+config = training.TrainConfig(**recipe, **place, patience=PATIENCE, seed=SEED)
+model = models.build_model(MODEL, seed=SEED)
+result = training.fit(model, cicy4, split, config, run_dir)
+record = evaluation.evaluate_run(model, cicy4, split, config, result, run_dir, notebook=NOTEBOOK)
+label = record["label"]"""
+
+RESULT_TEXT = """## Result
+
+An answer counts as right when the rounded prediction is the exact Hodge number; *all four* asks
+this of the whole quadruple. The last row needs no network: it answers every configuration with the
+most frequent value of the training set. A network that has learned something is above it. One
+training is one draw: five trainings of LSTM-448 on different folds span @lowest to @highest on
+$h^{2,2}$ in the paper."""
+
+COMPARISON_TEXT = """The same comparison for all published measures: mean squared and mean absolute
+error and the coefficient of determination $R^2$, all of rounded predictions. Higher is better for
+accuracy and $R^2$, lower for the errors."""
+
+PARTS_TEXT = """The gap between the training set and the other two sets is what the network has
+learned by heart."""
+
+ARCHITECTURE_TEXT = """## Architecture
+
+@blocks
+
+The paper counts @millions million weights."""
+
+CURVE_TEXT = """## Training curve
+
+Both losses on a logarithmic scale, and the learning rate below. The training loss is an average
+over the epoch, while the weights change; the validation loss is taken after it. Where the training
+curve keeps falling and the validation curve does not, the network learns by heart."""
+
+CURVE = """history = pd.read_csv(run_dir / "history.csv")
+curve = plots.training_curve(history, title=f"{MODEL}: training", label=label)
+plots.save(curve, run_dir, "training_curve")"""
+
+ERRORS_TEXT = """## Errors
+
+Above, by how much the rounded prediction misses the exact value (logarithmic scale; the bars at
+both ends collect everything beyond). Below, the share of right answers for configurations with a
+given exact value: large Hodge numbers are rare in the list, so a network has seen few of them."""
+
+ERRORS = """test = records.load_predictions(run_dir, "test")
+errors = plots.errors(test.predictions, test.labels, title=f"{MODEL}: test set", label=label)
+plots.save(errors, run_dir, "errors")"""
+
+DECODINGS_TEXT = r"""## Three decodings
+
+The Hodge numbers of a four-fold are not independent, so fewer than four have to be predicted:
+
+- *raw*: each output is rounded by itself, as in the paper.
+- *relation*: $h^{2,2} = 2\,(22 + 2h^{1,1} + 2h^{3,1} - h^{2,1})$ from the other three.
+- *relation+chi*: the Euler number $\chi$ follows from the configuration matrix by exact arithmetic,
+  so $h^{3,1} = \chi/6 - 8 - h^{1,1} + h^{2,1}$, and then $h^{2,2}$ as above. Only $h^{1,1}$ and
+  $h^{2,1}$ are left to the network, and $h^{2,2} = 2\,(6 + \chi/3 + h^{2,1})$ then rests on
+  $h^{2,1}$ alone.
+
+As $h^{2,1} = 0$ for most of the list, exact arithmetic alone achieves much: the constant prediction
+is decoded in the same ways."""
+
+PERMUTED_TEXT = """## Rows and columns in another order
+
+The order of the rows and columns of a configuration matrix has no meaning, but the network was
+trained on one particular order. Here the rows and the columns of every test matrix are shuffled:
+the manifolds are the same, and what is lost had rested on the order."""
+
+OWN_TEXT = r"""## A matrix of one's own
+
+The saved weights, and the exact arithmetic of `cicy_utils.topology`, on
+$$\left[\begin{array}{c|cc} 1 & 1 & 1 \\ 5 & 1 & 5 \end{array}\right].$$"""
+
+OWN = """example = prediction.predict([[1, 1], [1, 5]], run_dir)
+tables.style(example, "One configuration, predicted and exact", label)"""
+
+RUN_TEXT = """## The run"""
+
+
+def model_notebook(number: int, name: str) -> tuple[str, nbformat.NotebookNode]:
+    """File name without suffix, and notebook, of one model."""
+    family, hidden = name.rsplit("-", 1)
+    notebook = f"{number:02d}_{name.lower().replace('-', '_')}"
+    published = paper.published()
+    folds = [published.loc[(f"LSTM-448-f{fold}", 72), "accuracy_h22"] for fold in range(5)]
+    words = {
+        "model": name,
+        "notebook": notebook,
+        "hidden": hidden,
+        "what": FAMILIES[family].what,
+        "finding": _finding(name),
+        "millions": f"{published.loc[(name, 72), 'parameters_millions']:.3f}",
+        "lowest": _percent(min(folds)),
+        "highest": _percent(max(folds)),
+    }
+    words["blocks"] = Text(FAMILIES[family].blocks).substitute(words)
+    cells = [
+        _text("title", TITLE),
+        _code("parameters", PARAMETERS, tags=["parameters"]),
+        _text("training", TRAIN_TEXT),
+        _code("train", TRAIN),
+        _text("result", RESULT_TEXT),
+        _code("headline", "tables.headline(record)"),
+        _text("comparison", COMPARISON_TEXT),
+        _code("beside-paper", "tables.beside_paper(record)"),
+        _text("parts-text", PARTS_TEXT),
+        _code("parts", "tables.parts(record)"),
+        _text("architecture-text", ARCHITECTURE_TEXT),
+        _code("architecture", "tables.architecture(model, label)"),
+        _text("curve-text", CURVE_TEXT),
+        _code("curve", CURVE),
+        _text("errors-text", ERRORS_TEXT),
+        _code("errors", ERRORS),
+        _code("misses", "tables.misses(test, label)"),
+        _text("decodings-text", DECODINGS_TEXT),
+        _code("decodings", "tables.decodings(record)"),
+        _text("permuted-text", PERMUTED_TEXT),
+        _code("permuted", "tables.permuted(record)"),
+        _text("own-text", OWN_TEXT),
+        _code("own", OWN),
+        _text("run-text", RUN_TEXT),
+        _code("run", "tables.run_facts(record)"),
+    ]
+    return notebook, _notebook(cells, words)
+
+
+DATA_TITLE = r"""# The list of complete intersection Calabi–Yau four-folds
+
+A complete intersection Calabi–Yau manifold (CICY) is the common zero locus of polynomials in a
+product of projective spaces. Up to the redundancies removed by Gray, Haupt and Lukas
+([arXiv 1303.1832](https://arxiv.org/abs/1303.1832)) there are 905,684 four-folds of this kind that
+are no products. This notebook shows what they are, what is to be learned about them, and how they
+are divided into training, validation and test sets.
+
+## Parameters"""
+
+DATA_PARAMETERS = """SOURCE = "bundled"  # "bundled", or the path of another copy of the list
+SUBSET = None  # number of configurations drawn from the list; None: all 905,684
+SPLIT_SEED = 42  # who is in the training, validation and test set
+RUN_DIR = None  # folder for all results; None: results/interactive/00_data/list"""
+
+DATA_LOAD = """from pathlib import Path
+
+from cicy_utils import evaluation, plots, records, splits, tables
+from cicy_utils.data import load_cicy4
+
+run_dir = Path(RUN_DIR or records.run_directory("00_data", "list"))
+cicy4 = load_cicy4(SOURCE, subset=SUBSET)
+split_72 = splits.split_72(len(cicy4), seed=SPLIT_SEED)
+split_80 = splits.split_80(len(cicy4), seed=SPLIT_SEED)
+all_splits = [split_72, split_80, *splits.cv_folds(len(cicy4), seed=SPLIT_SEED)]
+record = evaluation.record_list(cicy4, all_splits, run_dir)
+label = record["label"]"""
+
+MATRIX_TEXT = r"""## What a configuration matrix is
+
+$$X = \left[\begin{array}{c|ccc} n_1 & q_{11} & \cdots & q_{1K} \\ \vdots & \vdots & & \vdots \\
+n_m & q_{m1} & \cdots & q_{mK} \end{array}\right]$$
+
+Each row is a projective space $\mathbb{P}^{n_r}$, each column a polynomial $p_a$, and $q_{ra}$ is
+the degree of $p_a$ in the coordinates of $\mathbb{P}^{n_r}$. The zero locus has dimension
+$\sum_r n_r - K = 4$, and it is Calabi–Yau when every row obeys
+$$\sum_a q_{ra} = n_r + 1 ,$$
+so the $n_r$ need not be stored. An example: in
+$\left[\begin{array}{c|cc} 1 & 1 & 1 \\ 5 & 1 & 5 \end{array}\right]$
+a polynomial of bidegree $(1, 1)$ and one of bidegree $(1, 5)$ live on
+$\mathbb{P}^1 \times \mathbb{P}^5$; the rows sum to $2 = 1 + 1$ and $6 = 5 + 1$.
+
+The Hodge numbers follow from counting polynomials, with no other input than the matrix
+(`topology.hodge_numbers`); the Euler number from the top Chern class, independently. The last two
+rows of the table are two descriptions of the same manifold, so only one of them is in the list."""
+
+MATRIX = """tables.exact(
+    {
+        "[5 | 6], the sextic": [[6]],
+        "[1 | 2], [4 | 5]": [[2], [5]],
+        "[1 | 1 1], [5 | 1 5]": [[1, 1], [1, 5]],
+    },
+    label,
+)"""
+
+DRAWN_TEXT = r"""A small, a middling and the largest matrix of the list, each with its Hodge
+numbers $(h^{1,1}, h^{2,1}, h^{3,1}, h^{2,2})$. Darker squares are higher degrees and empty squares
+are zeros; most entries are 0 or 1."""
+
+STATISTICS_TEXT = r"""## The list in numbers
+
+Beside the values published with the Hodge numbers
+([arXiv 1405.2073](https://arxiv.org/abs/1405.2073)). A configuration is favourable when all
+divisor classes come from the ambient space, $h^{1,1} = m$."""
+
+FAULTS_TEXT = r"""## Exact checks
+
+Every four-fold obeys
+$$h^{2,2} = 2\,(22 + 2h^{1,1} + 2h^{3,1} - h^{2,1}), \qquad
+\chi = 4 + 2h^{1,1} - 4h^{2,1} + 2h^{3,1} + h^{2,2} .$$
+All Hodge numbers are computed again from the matrices and compared with those of the list; zeros
+are what should stand here. `python -m cicy_utils.data verify` checks much more."""
+
+FIGURE_1_TEXT = r"""## Distributions (paper, Fig. 1)
+
+How often each value occurs, in the complete list and in the three parts of the 72 % split. The
+curves run in parallel: the parts are fair samples. $h^{1,1}$ and $h^{2,1}$ take few values, while
+$h^{3,1}$ and $h^{2,2}$ have long tails of rare large values, which makes them the hard ones."""
+
+FIGURE_2_TEXT = r"""## The 72 % and the 80 % split (paper, Fig. 2)
+
+The 80 % split moves 40 % of the test set to the training set; the rest stays for testing."""
+
+FIGURE_1 = """parts = {"all": cicy4.hodge}
+parts |= {part: cicy4.hodge[indices] for part, indices in split_72.parts.items()}
+figure_1 = plots.hodge_distributions(parts, title="The list and its 72 % split", label=label)
+plots.save(figure_1, run_dir, "figure_1")"""
+
+FIGURE_2 = """parts = {
+    f"{part}, {split.name} %": cicy4.hodge[split.parts[part]]
+    for part in ("train", "test")
+    for split in (split_72, split_80)
+}
+figure_2 = plots.hodge_distributions(parts, title="The 72 % and the 80 % split", label=label)
+plots.save(figure_2, run_dir, "figure_2")"""
+
+SPLITS_TEXT = """## Who trains on what
+
+Sizes of the parts beside the published ones, with the first digits of their fingerprints. The five
+folds cut the training and validation sets of the 72 % split into five pieces. No configuration is
+in two parts."""
+
+
+def data_notebook() -> tuple[str, nbformat.NotebookNode]:
+    """File name without suffix, and notebook, of the list itself."""
+    cells = [
+        _text("title", DATA_TITLE),
+        _code("parameters", DATA_PARAMETERS, tags=["parameters"]),
+        _code("load", DATA_LOAD),
+        _text("matrix-text", MATRIX_TEXT),
+        _code("matrix", MATRIX),
+        _text("drawn-text", DRAWN_TEXT),
+        _code("drawn", 'plots.save(plots.examples(cicy4, label=label), run_dir, "examples")'),
+        _text("statistics-text", STATISTICS_TEXT),
+        _code("statistics", "tables.list_statistics(record)"),
+        _code("sizes", "tables.list_sizes(record)"),
+        _text("faults-text", FAULTS_TEXT),
+        _code("faults", "tables.list_faults(record)"),
+        _text("figure-1-text", FIGURE_1_TEXT),
+        _code("figure-1", FIGURE_1),
+        _text("figure-2-text", FIGURE_2_TEXT),
+        _code("figure-2", FIGURE_2),
+        _text("splits-text", SPLITS_TEXT),
+        _code("splits", "tables.splits(all_splits, label)"),
+        _text("run-text", RUN_TEXT),
+        _code("run", "tables.machine_facts(record)"),
+    ]
+    return "00_data", _notebook(cells, {})
+
+
+def build() -> dict[Path, str]:
+    """Path and text of every notebook."""
+    notebooks = [data_notebook()]
+    notebooks += [model_notebook(number, name) for number, name in enumerate(FINDINGS, start=1)]
+    return {
+        FOLDER / f"{name}.ipynb": nbformat.writes(notebook, indent=1) + "\n"
+        for name, notebook in notebooks
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Make the notebooks from their template.")
+    parser.add_argument("--check", action="store_true", help="only compare; 1 when one differs")
+    check = parser.parse_args().check
+    texts = build()
+    stale = [
+        path
+        for path, text in texts.items()
+        if not path.is_file() or path.read_text("utf-8") != text
+    ]
+    if check:
+        for path in stale:
+            print(f"{path.name} is not what build.py makes: run python notebooks/build.py")
+        return 1 if stale else 0
+    for path in stale:
+        path.write_text(texts[path], encoding="utf-8")
+    print(f"{len(texts)} notebooks, {len(stale)} written")
+    return 0
+
+
+def _committed(path: Path) -> str | None:
+    return path.read_text(encoding="utf-8") if path.is_file() else None
+
+
+def _finding(name: str) -> str:
+    """The paper's finding with its figures; @{NAME} is another model's accuracy on h22."""
+    table = paper.published().xs(72, level="split")
+    text = FINDINGS[name]
+    for other in FINDINGS:
+        text = text.replace(f"@{{{other}}}", _percent(table.loc[other, "accuracy_h22"]))
+    own = {hodge: _percent(table.loc[name, f"accuracy_{hodge}"]) for hodge in paper.HODGE_NAMES}
+    return Text(text).substitute(own)
+
+
+def _percent(value: float) -> str:
+    return f"{value:.2f} %"
+
+
+def _text(cell_id: str, source: str) -> nbformat.NotebookNode:
+    return new_markdown_cell(source, id=cell_id)
+
+
+def _code(cell_id: str, source: str, tags: list[str] | None = None) -> nbformat.NotebookNode:
+    return new_code_cell(source, id=cell_id, metadata={"tags": tags} if tags else {})
+
+
+def _notebook(cells: list, words: dict[str, str]) -> nbformat.NotebookNode:
+    for cell in cells:
+        cell.source = Text(cell.source).substitute(words)
+    return new_notebook(
+        cells=cells,
+        metadata={
+            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+            "language_info": {"name": "python"},
+        },
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
