@@ -362,11 +362,13 @@ def _hall_violation(touches, n):
             return a
     doubled = np.empty((columns + 1, rows), np.bool_)
     doubled[:columns] = forms
+    trial = np.empty(columns + 1, np.int64)
+    trial_load = np.empty(rows, np.int64)
     for a in range(columns):
         doubled[columns] = forms[a]
-        trial_load = load.copy()
-        trial = np.full(columns + 1, -1, np.int64)
         trial[:columns] = matched
+        trial[columns] = -1
+        trial_load[:] = load
         if not match_form(doubled, n, trial_load, trial, columns):
             return a
     return -1
