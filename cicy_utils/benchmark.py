@@ -10,17 +10,18 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import time
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from cicy_utils.data import load_cicy4
+from cicy_utils.records import environment
 from cicy_utils.topology import euler_numbers_batch, hodge_numbers_batch
 
 FUNCTIONS = {"Hodge numbers": hodge_numbers_batch, "Euler numbers": euler_numbers_batch}
@@ -109,17 +110,35 @@ def main(arguments: list[str] | None = None) -> None:
         return
 
     table = benchmark_topology(options.rounds, options.plain_sample, options.subset)
+    here = environment()
     machine = {
-        "processor": platform.processor() or platform.machine(),
-        "python": platform.python_version(),
-        "cores used": 1,
+        "processor": here["processor"],
+        "Python": here["python"],
+        "numba": here["packages"]["numba"],
         "rounds": options.rounds,
     }
-    print(", ".join(f"{key}: {value}" for key, value in machine.items()))
-    print(table.to_string(index=False, float_format=lambda value: f"{value:,.2f}"))
+    content = {"machine": machine, "topology": table.to_dict(orient="records")}
+    print(markdown(content))
     if options.output:
-        content = {"machine": machine, "topology": table.to_dict(orient="records")}
         options.output.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def markdown(content: dict[str, Any]) -> str:
+    """The table of a benchmark as Markdown, from what ``--output`` wrote."""
+    machine = ", ".join(f"{key}: {value}" for key, value in content["machine"].items())
+    lines = [
+        f"Medians; {machine}.",
+        "",
+        "| exact, compiled, one core | configurations | seconds | µs each | plain Python, µs each "
+        "| ratio |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for row in content["topology"]:
+        lines.append(
+            f"| {row['quantity']} | {row['configurations']:,} | {row['seconds']:.1f} | "
+            f"{row['us_each']:.1f} | {row['plain_us_each']:,.0f} | {row['ratio']:.0f} |"
+        )
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

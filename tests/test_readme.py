@@ -1,0 +1,61 @@
+"""The README: its examples run, its numbers come from files, its files exist."""
+
+from __future__ import annotations
+
+import doctest
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from cicy_utils import benchmark
+from cicy_utils.verification import recorded_statistics, statistics_markdown
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_examples_give_what_is_shown():
+    examples = "\n".join(re.findall(r"```python\n(.*?)```", README, re.DOTALL))
+    parser, runner = doctest.DocTestParser(), doctest.DocTestRunner()
+    result = runner.run(parser.get_doctest(examples, {}, "README.md", "README.md", 0))
+    assert result.attempted >= 8
+    assert result.failed == 0
+
+
+def test_statistics_are_the_recorded_ones():
+    assert between("statistics") == statistics_markdown(recorded_statistics())
+
+
+def test_speed_is_the_benchmark_s_own_output():
+    content = json.loads((ROOT / "results" / "reference" / "benchmark.json").read_text())
+    assert between("speed") == benchmark.markdown(content)
+
+
+def test_every_module_and_folder_is_in_the_tree():
+    tree = re.search(r"## Files\n\n```\n(.*?)```", README, re.DOTALL)[1]
+    named = {line.split()[0] for line in tree.splitlines() if line.startswith("  ")}
+    modules = {path.name for path in (ROOT / "cicy_utils").glob("*.py")} - {"__init__.py"}
+    assert named == modules | {"batch/"}
+    for name in re.findall(r"^(\S+\.\S+|\S+/)", tree, re.MULTILINE):
+        assert (ROOT / name).exists(), name
+
+
+def test_links_within_the_repository_resolve():
+    targets = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
+    assert targets
+    for target in targets:
+        assert (ROOT / target).exists(), target
+
+
+@pytest.mark.parametrize("page", ["README.md", "data/README.md", "results/README.md"])
+def test_commands_name_modules_that_exist(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for module in re.findall(r"python -m (cicy_utils[\w.]*)", text):
+        assert (ROOT / Path(*module.split("."))).with_suffix(".py").is_file(), module
+
+
+def between(name: str) -> str:
+    """The part of the README between two marks."""
+    return re.search(f"<!-- {name} -->\n(.*?)\n<!-- /{name} -->", README, re.DOTALL)[1].strip()
