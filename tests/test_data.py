@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -119,6 +123,30 @@ def test_own_file(tmp_path, cicy4_sample):
     loaded = load_cicy4(path)
     assert (loaded.matrices == cicy4_sample.matrices).all()
     assert loaded.source == str(path)
+
+
+def test_list_comes_with_an_installed_wheel(tmp_path):
+    root = Path(data.__file__).resolve().parents[1]
+    source, wheels, site = tmp_path / "source", tmp_path / "wheels", tmp_path / "site"
+    skip = shutil.ignore_patterns("__pycache__")
+    for folder in ("cicy_utils", "data"):
+        shutil.copytree(root / folder, source / folder, ignore=skip)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(root / name, source)
+    build = ["wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(wheels), str(source)]
+    subprocess.run([sys.executable, "-m", "pip", *build], check=True)
+    (wheel,) = wheels.iterdir()
+    shutil.unpack_archive(wheel, site, format="zip")
+    load = "from cicy_utils import data; print(data.find_bundled(), len(data.load_cicy4()))"
+    found = subprocess.run(
+        [sys.executable, "-P", "-c", load],
+        env=os.environ | {"PYTHONPATH": str(site)},
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert found.stdout.split() == [str(site / "cicy_utils" / "_data" / "cicy4.npz"), "905684"]
 
 
 @pytest.mark.parametrize("subset", [0, -1, 905_685])
