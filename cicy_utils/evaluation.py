@@ -2,16 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from cicy_utils import metrics, records, topology, verification
+import numpy as np
+
+from cicy_utils import metrics, models, records, topology, verification
 from cicy_utils.data import Cicy4
-from cicy_utils.models import HodgeNetwork, count_weights
+from cicy_utils.models import HodgeNetwork
 from cicy_utils.splits import Split
-from cicy_utils.training import FitResult, TrainConfig, predict
+from cicy_utils.training import FitResult, TrainConfig, fit, predict
+
+SAVED = ("train", "validation", "test", "out_of_fold")  # parts whose predictions go to files
+
+
+def train_seeds(
+    name: str,
+    data: Cicy4,
+    split: Split,
+    config: TrainConfig,
+    seeds: Sequence[int],
+    run_dir: Path | str,
+    *,
+    notebook: str,
+    **shape: Any,
+) -> dict[int, Path]:
+    """Train a model and evaluate it, once for each seed and in a folder for each.
+
+    name, shape: as of ``models.build_model``; config: with any seed; run_dir: of the first seed,
+    see ``records.seed_folders``, whose result is returned.
+    """
+    folders = records.seed_folders(run_dir, seeds)
+    for seed, folder in folders.items():
+        seeded = replace(config, seed=seed)
+        model = models.build_model(name, seed=seed, **shape)
+        result = fit(model, data, split, seeded, folder)
+        evaluate_run(model, data, split, seeded, result, folder, notebook=notebook)
+    return folders
 
 
 def evaluate_run(
@@ -23,6 +52,10 @@ def evaluate_run(
     run_dir: Path | str,
     *,
     notebook: str,
+    name: str | None = None,
+    parts: Mapping[str, np.ndarray] | None = None,
+    recipe: Mapping[str, float] = records.PAPER_RECIPE,
+    changes: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Predict every part of the split, save predictions and metrics.json, return the latter.
 
@@ -31,38 +64,96 @@ def evaluate_run(
     configuration answered with the most frequent training values). Euler numbers, for the
     decoding relation+chi, are computed from the test matrices, never from the labels.
 
-    model: holding the weights to evaluate; notebook: the one that runs, "11_lstm_448"; the name
-    of run_dir is the variant.
+    Args:
+        model: holding the weights to evaluate.
+        data, split, config, result, run_dir: as of ``training.fit``; the name of run_dir is the
+            variant.
+        notebook: the one that runs, "11_lstm_448".
+        name: of the result in the paper, "LSTM-448-f1", where it is not that of the architecture.
+        parts: name to indices, where they are not those of the split.
+        recipe, changes: as of ``records.run_label``.
     """
-    run_dir = Path(run_dir)
-    labels = {part: data.hodge[indices] for part, indices in split.parts.items()}
-    predictions = {
-        part: predict(model, data.matrices[indices], device=config.device)
-        for part, indices in split.parts.items()
+    changes = [*changes, *models.changes(model)]
+    label = records.run_label(len(data), config, result, recipe=recipe, changes=changes)
+    training = {
+        "epochs": result.epochs,
+        "best_epoch": result.best_epoch,
+        "best_validation_loss": result.best_validation_loss,
+        "seconds": result.seconds,
+        "stop_reason": result.stop_reason,
+        "device": result.device,
     }
-    for part in ("validation", "test"):
-        records.save_predictions(run_dir, part, split.parts[part], predictions[part], labels[part])
-    test_matrices = data.matrices[split.test]
-    euler = topology.euler_numbers_batch(test_matrices)
-    permuted = metrics.permute_matrices(test_matrices, config.seed)
-    constant = metrics.constant_prediction(labels["train"], len(split.test))
-    tables = {
-        "test": metrics.evaluate(predictions["test"], labels["test"], euler),
-        "validation": metrics.evaluate(predictions["validation"], labels["validation"]),
-        "train": metrics.evaluate(predictions["train"], labels["train"]).loc[["raw"]],
-        "test_permuted": metrics.evaluate(
-            predict(model, permuted, device=config.device), labels["test"], euler
-        ),
-        "constant": metrics.evaluate(constant, labels["test"], euler),
-    }
+    return record_model(
+        model,
+        data,
+        split,
+        run_dir,
+        parts=parts or split.parts,
+        notebook=notebook,
+        name=name or model.name,
+        label=label,
+        settings=asdict(config),
+        training=training,
+    )
+
+
+def record_model(
+    model: HodgeNetwork,
+    data: Cicy4,
+    split: Split,
+    run_dir: Path | str,
+    *,
+    parts: Mapping[str, np.ndarray],
+    notebook: str,
+    name: str,
+    label: str,
+    settings: dict[str, Any],
+    training: dict[str, Any],
+    **sections: Any,
+) -> dict[str, Any]:
+    """Predict and measure these parts of the list; what ``evaluate_run`` and retraining share.
+
+    A validation set that the weights were trained on validates nothing: its predictions are
+    saved, but it has no metrics. The section "seen" counts such configurations in every part.
+
+    Raises:
+        ValueError: the weights were trained on test configurations.
+        FileNotFoundError: run_dir does not tell what they were trained on.
+    """
+    run_dir, seed, device = Path(run_dir), settings["seed"], settings["device"]
+    trained_on = records.load_trained_on(run_dir)
+    records.require_unseen(trained_on, parts["test"], data, who=name)
+    seen = {part: trained_on.count(indices) for part, indices in parts.items()}
+
+    tables = {}
+    labels = {part: data.hodge[indices] for part, indices in parts.items()}
+    matrices = data.matrices[parts["test"]]
+    euler = topology.euler_numbers_batch(matrices)
+    for part, indices in parts.items():
+        predictions = predict(model, data.matrices[indices], device=device)
+        if part in SAVED:
+            records.save_predictions(run_dir, part, indices, predictions, labels[part])
+        if part == "train":
+            tables[part] = metrics.evaluate(predictions, labels[part]).loc[["raw"]]
+        elif part == "test":
+            tables[part] = metrics.evaluate(predictions, labels[part], euler)
+        elif not seen[part]:
+            tables[part] = metrics.evaluate(predictions, labels[part])
+    permuted = predict(model, metrics.permute_matrices(matrices, seed), device=device)
+    constant = metrics.constant_prediction(labels["train"], len(matrices))
+    tables["test_permuted"] = metrics.evaluate(permuted, labels["test"], euler)
+    tables["constant"] = metrics.evaluate(constant, labels["test"], euler)
+
+    architecture = {} if name == model.name else {"architecture": model.name}
     return records.write_metrics(
         run_dir,
         notebook=notebook,
-        model=model.name,
+        model=name,
+        **architecture,
         variant=run_dir.name,
-        label=records.run_label(len(data), config, result),
-        seed=config.seed,
-        settings=asdict(config),
+        label=label,
+        seed=seed,
+        settings=settings,
         data=data_section(data),
         split={
             "name": split.name,
@@ -70,17 +161,12 @@ def evaluate_run(
             "sizes": split.sizes,
             "fingerprints": split.fingerprints,
         },
-        weights=count_weights(model),
-        training={
-            "epochs": result.epochs,
-            "best_epoch": result.best_epoch,
-            "best_validation_loss": result.best_validation_loss,
-            "seconds": result.seconds,
-            "stop_reason": result.stop_reason,
-            "device": result.device,
-        },
+        seen=seen,
+        weights=models.count_weights(model),
+        training=training,
         metrics={part: table.to_dict(orient="index") for part, table in tables.items()},
         environment=records.environment(),
+        **sections,
     )
 
 

@@ -214,6 +214,16 @@ def build_model(
         return HodgeNetwork(name, spec)
 
 
+def changes(model: HodgeNetwork) -> list[str]:
+    """How a network differs from the one of that name in ``MODELS``, in words for a label."""
+    here, there = asdict(model.spec), asdict(MODELS[model.name])
+    return [
+        f"{name.replace('_', ' ')} {value} instead of {there[name]}"
+        for name, value in here.items()
+        if value != there[name]
+    ]
+
+
 def count_weights(model: nn.Module) -> int:
     """Number of trainable weights."""
     return sum(weight.numel() for weight in model.parameters() if weight.requires_grad)

@@ -11,20 +11,25 @@ import json
 import math
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 
 if TYPE_CHECKING:
+    import pandas as pd
+
+    from cicy_utils.data import Cicy4
     from cicy_utils.training import FitResult, TrainConfig
 
 LIST_SIZE = 905_684  # configurations in the complete list, products excluded
 METRICS_FILE = "metrics.json"
+TRAINED_ON_FILE = "trained_on.npz"
 PACKAGES = ("torch", "numpy", "pandas", "scikit-learn", "numba", "matplotlib")
 
 # The recipe of arXiv 2405.17406, section 5; whatever differs is named in the label of a run.
+QUICK, CHANGED = "quick run", "changed recipe"
 PAPER_RECIPE = {
     "learning_rate": 0.01,
     "batch_size": 128,
@@ -34,6 +39,7 @@ PAPER_RECIPE = {
     "plateau_patience": 10,
     "min_learning_rate": 1e-8,
 }
+RETRAINING_RECIPE = PAPER_RECIPE | {"min_learning_rate": 1e-7}  # section 7 and its notebooks
 
 SECTIONS = {"notebook", "variant", "label", "data", "environment"}
 MODEL_SECTIONS = SECTIONS | {"model", "seed", "settings", "split", "weights", "training", "metrics"}
@@ -49,6 +55,20 @@ class Predictions(NamedTuple):
     indices: np.ndarray
     predictions: np.ndarray
     labels: np.ndarray
+
+
+class Mask(NamedTuple):
+    """Every configuration that some weights were ever trained on.
+
+    indices: bool (N,) over the list; fingerprint: of the list, as in `data.Cicy4`.
+    """
+
+    indices: np.ndarray
+    fingerprint: str
+
+    def count(self, indices: np.ndarray) -> int:
+        """How many of these configurations the weights were trained on."""
+        return int(self.indices[indices].sum())
 
 
 def project_root() -> Path:
@@ -87,18 +107,24 @@ def environment() -> dict[str, Any]:
 
 
 def run_label(
-    configurations: int, config: TrainConfig | None = None, result: FitResult | None = None
+    configurations: int,
+    config: TrainConfig | None = None,
+    result: FitResult | None = None,
+    *,
+    recipe: Mapping[str, float] = PAPER_RECIPE,
+    changes: Sequence[str] = (),
 ) -> str:
     """What keeps a run from being the paper's: "" for the whole list with the paper's recipe.
 
     The label is computed from what was done, never chosen, and stands on every table and
     figure. `configurations` is the number the run drew from the list; `result`, once there,
-    adds a training that was cut short.
+    adds a training that was cut short; `recipe` is what the paper did; `changes` tell what else
+    is not as in the paper, in words without a comma.
     """
     quick, changed = [], []
     if configurations < LIST_SIZE:
         quick.append(f"{configurations:,} of {LIST_SIZE:,} configurations")
-    for name, published in PAPER_RECIPE.items() if config else ():
+    for name, published in recipe.items() if config else ():
         value = getattr(config, name)
         if value == published:
             continue
@@ -110,9 +136,23 @@ def run_label(
     if result and result.stop_reason in ("time_limit", "interrupted"):
         why = "by the time limit" if result.stop_reason == "time_limit" else "by hand"
         quick.append(f"stopped {why} after {result.epochs:,} epochs")
+    changed += changes
     if not quick and not changed:
         return ""
-    return f"{'quick run' if quick else 'changed recipe'}: {', '.join(quick + changed)}"
+    return f"{QUICK if quick else CHANGED}: {', '.join(quick + changed)}"
+
+
+def joint_label(labels: Iterable[str]) -> str:
+    """The label of a result that rests on several runs: whatever any of them is labelled with.
+
+    "" only when all are the paper's.
+    """
+    labels = [label for label in labels if label]
+    if not labels:
+        return ""
+    reasons = [reason for label in labels for reason in label.split(": ", 1)[1].split(", ")]
+    kind = QUICK if any(label.startswith(QUICK) for label in labels) else CHANGED
+    return f"{kind}: {', '.join(dict.fromkeys(reasons))}"
 
 
 def write_metrics(run_dir: Path | str, **sections: Any) -> dict[str, Any]:
@@ -127,9 +167,14 @@ def write_metrics(run_dir: Path | str, **sections: Any) -> dict[str, Any]:
         raise ValueError(
             f"metrics of {run_dir} lack {', '.join(missing)}: pass every section to write_metrics"
         )
-    text = json.dumps(_plain(sections), indent=2, allow_nan=False) + "\n"
-    _write(Path(run_dir) / METRICS_FILE, lambda file: file.write(text.encode()))
+    write_json(Path(run_dir) / METRICS_FILE, sections)
     return read_metrics(run_dir)
+
+
+def write_json(path: Path | str, value: Any) -> None:
+    """Write a JSON file in one step; numbers that are not finite become null."""
+    text = json.dumps(_plain(value), indent=2, allow_nan=False) + "\n"
+    _write(Path(path), lambda file: file.write(text.encode()))
 
 
 def read_metrics(run_dir: Path | str) -> dict[str, Any]:
@@ -140,6 +185,16 @@ def read_metrics(run_dir: Path | str) -> dict[str, Any]:
             f"no {METRICS_FILE} in {run_dir}: run its notebook to the end first"
         )
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def read_history(run_dir: Path | str) -> pd.DataFrame:
+    """The history.csv of a run folder, one row an epoch; FileNotFoundError when there is none."""
+    import pandas as pd  # slow to import, and most of this module does without
+
+    path = Path(run_dir) / "history.csv"
+    if not path.is_file():
+        raise FileNotFoundError(f"no history.csv in {run_dir}: nothing has been trained there")
+    return pd.read_csv(path)
 
 
 def save_predictions(
@@ -174,6 +229,74 @@ def load_predictions(run_dir: Path | str, part: str) -> Predictions:
         )
     with np.load(path) as arrays:
         return Predictions(arrays["indices"], arrays["predictions"], arrays["labels"])
+
+
+def save_trained_on(run_dir: Path | str, indices: np.ndarray, n: int, fingerprint: str) -> Path:
+    """Write trained_on.npz: which of n configurations the weights were ever trained on.
+
+    indices: integers, or bool (n,). They are kept as bits, 113 kB for the complete list.
+    """
+    mask = np.zeros(n, dtype=bool)
+    mask[indices] = True
+    path = Path(run_dir) / TRAINED_ON_FILE
+    arrays = {"bits": np.packbits(mask), "n": np.int64(n), "fingerprint": np.str_(fingerprint)}
+    _write(path, lambda file: np.savez(file, **arrays))
+    return path
+
+
+def load_trained_on(run_dir: Path | str) -> Mask:
+    """What `save_trained_on` wrote; FileNotFoundError when nothing did."""
+    path = Path(run_dir) / TRAINED_ON_FILE
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"no {TRAINED_ON_FILE} in {run_dir}, so nobody knows what these weights were trained "
+            "on: train the model again"
+        )
+    with np.load(path) as arrays:
+        bits = np.unpackbits(arrays["bits"], count=int(arrays["n"])).astype(bool)
+        return Mask(bits, str(arrays["fingerprint"]))
+
+
+def require_unseen(
+    mask: Mask, indices: np.ndarray, data: Cicy4, *, who: object, part: str = "test"
+) -> None:
+    """Refuse weights that were ever trained on a configuration they are to be judged by.
+
+    who: the weights, part: the set of configurations, both for the message. ValueError when
+    any of the indices is in the mask, or when the mask is of other data.
+    """
+    if mask.fingerprint != data.fingerprint or len(mask.indices) != len(data):
+        raise ValueError(
+            f"{who} was trained on another list of {len(mask.indices):,} configurations, so it "
+            f"cannot be told whether it knows this {part} set: use a checkpoint of this data"
+        )
+    if seen := mask.count(indices):
+        raise ValueError(
+            f"{who} was trained on {seen:,} of the {len(indices):,} configurations of this {part} "
+            "set, which it would know by heart: use a checkpoint that has seen none of them"
+        )
+
+
+def trained(run_folder: Path | str) -> list[tuple[Path, dict[str, Any]]]:
+    """Folder and metrics.json of every finished model in results/<run>/, in order of names."""
+    paths = sorted(Path(run_folder).glob(f"*/*/{METRICS_FILE}"))
+    found = [(path.parent, read_metrics(path.parent)) for path in paths]
+    return [(folder, record) for folder, record in found if "model" in record]
+
+
+def seed_folders(run_dir: Path | str, seeds: Sequence[int]) -> dict[int, Path]:
+    """A folder for each seed: the run folder for the first, seed-<seed> beside it for the others.
+
+    ValueError unless seeds are different whole numbers, at least one, and the folder of the first
+    is not named after another of them.
+    """
+    if not seeds or len(set(seeds)) < len(seeds) or not all(type(seed) is int for seed in seeds):
+        raise ValueError(f"seeds must be different whole numbers such as [42, 43], not {seeds!r}")
+    run_dir = Path(run_dir)
+    folders = [run_dir, *(run_dir.with_name(f"seed-{seed}") for seed in seeds[1:])]
+    if len(set(folders)) < len(folders):
+        raise ValueError(f"{run_dir} is the folder of another of the seeds {seeds}: put it first")
+    return dict(zip(seeds, folders, strict=True))
 
 
 def _write(path: Path, write: Callable[[BinaryIO], object]) -> None:

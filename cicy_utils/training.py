@@ -7,6 +7,7 @@ there. The folder of a run holds, from its first epoch on,
     checkpoint.pt        the state after the last finished epoch, from which to go on
     weights.safetensors  the best weights by validation loss, with what is needed to use them
     history.csv          one row per epoch
+    trained_on.npz       every configuration that the weights were ever trained on
 
 On a CPU a run depends on its arguments alone (and on the number of threads that PyTorch uses),
 whether or not it was interrupted on the way. On a GPU some sums are taken in no fixed order.
@@ -21,7 +22,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -32,8 +33,8 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from cicy_utils import checkpoint
-from cicy_utils.data import HODGE_NAMES, MAX_ENTRY, SHAPE, Cicy4
+from cicy_utils import checkpoint, records
+from cicy_utils.data import HODGE_NAMES, MAX_ENTRY, SHAPE, Cicy4, checksum
 from cicy_utils.splits import Split
 
 PRECISIONS = {"float32": "ieee", "tf32": "tf32"}  # name here -> name of PyTorch's setting
@@ -137,7 +138,14 @@ class FitResult:
 
 
 def fit(
-    model: nn.Module, data: Cicy4, split: Split, config: TrainConfig, run_dir: str | Path
+    model: nn.Module,
+    data: Cicy4,
+    split: Split,
+    config: TrainConfig,
+    run_dir: str | Path,
+    *,
+    trained_before: records.Mask | None = None,
+    on_epoch: Callable[[dict], None] | None = None,
 ) -> FitResult:
     """Train a model, or go on where the run in this folder stopped.
 
@@ -152,10 +160,17 @@ def fit(
         split: its training and validation set are used.
         config: the recipe.
         run_dir: folder of the run, made if missing.
+        trained_before: what the weights that the model holds were trained on, if they are not
+            fresh ones; the mask of this run then counts both.
+        on_epoch: called after each epoch, when all files are written, with that epoch's row of
+            the history. What it raises ends the run and comes out of ``fit``; the same call goes
+            on after that epoch.
 
     Raises:
-        ValueError: the folder holds a run with another model, data, split or recipe; or the split
-            does not fit the data; or device or precision are not to be had here.
+        ValueError: the folder holds a run with another model, data, split, recipe or, if they
+            were trained before, other weights to start from; or they were trained on some
+            configuration that is now to validate or test them; or the split does not fit the
+            data; or device or precision are not to be had here.
         FloatingPointError: a loss is infinite or not a number; the files of the run stay as they
             were after the last good epoch.
         KeyboardInterrupt: Ctrl-C before the first epoch was finished.
@@ -163,16 +178,30 @@ def fit(
     run_dir = Path(run_dir)
     device = resolve_device(config.device, config.precision)
     identity = run_identity(model, data, split, config)
+    mask = np.zeros(len(data), dtype=bool)
+    if trained_before is not None:
+        for part in ("validation", "test"):  # by the one an epoch is chosen, by the other judged
+            who = "the checkpoint to start from"
+            records.require_unseen(trained_before, split.parts[part], data, who=who, part=part)
+        mask |= trained_before.indices
+        identity["started_from"] = {
+            "weights": checksum(torch.cat([w.detach().cpu().ravel() for w in model.parameters()])),
+            "trained_on": checksum(mask),
+        }
+    mask[split.train] = True
 
     state = None
     if (run_dir / checkpoint.STATE_FILE).exists():
         state = checkpoint.load_state(run_dir / checkpoint.STATE_FILE)
         checkpoint.require_same_run(run_dir / checkpoint.STATE_FILE, state["identity"], identity)
+        records.save_trained_on(run_dir, mask, len(data), data.fingerprint)
         write_results(run_dir, state)  # a crash may have come between the state and these
     if state is None or state["stop_reason"] not in STOPPED_FOR_GOOD:
         run_dir.mkdir(parents=True, exist_ok=True)
         with matrix_precision(config.precision):
-            state = train(model, data, split, config, run_dir, device, identity, state)
+            state = train(
+                model, data, split, config, run_dir, device, identity, state, mask, on_epoch
+            )
 
     model.to(device).load_state_dict(state["best_weights"])
     history = pd.DataFrame(state["history"])
@@ -197,6 +226,8 @@ def train(
     device: torch.device,
     identity: dict,
     state: dict | None,
+    mask: np.ndarray,
+    on_epoch: Callable[[dict], None] | None = None,
 ) -> dict:
     """The loop over epochs inside ``fit``; returns the last state, which is also on disk."""
     training_set = to_device(data, split.train, device)
@@ -272,9 +303,13 @@ def train(
                     "stop_reason": stop_reason,
                     "device": device_name(device),
                 }
+                if epoch == 1:  # before the first weights: none are without it
+                    records.save_trained_on(run_dir, mask, len(data), data.fingerprint)
                 checkpoint.save_state(run_dir / checkpoint.STATE_FILE, state)
                 write_results(run_dir, state, with_weights=best["epoch"] == epoch)
                 progress.finish(history, stop_reason)
+                if on_epoch is not None:
+                    on_epoch(dict(history[-1]))
     except KeyboardInterrupt:
         # Whatever was half done in memory, the file holds the end of an epoch.
         if not (run_dir / checkpoint.STATE_FILE).exists():

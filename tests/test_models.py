@@ -10,6 +10,7 @@ from cicy_utils.models import (
     ModelSpec,
     ResNetBlock,
     build_model,
+    changes,
     count_weights,
     describe,
 )
@@ -124,3 +125,13 @@ def test_describe_shows_shapes():
     convolutions = table[table["type"].str.startswith("Conv2d")]
     assert convolutions["output"].tolist() == ["128 x 13 x 17", "64 x 4 x 6"]
     assert convolutions["weights"].tolist() == [2176, 73_792]
+
+
+def test_a_changed_network_says_what_is_changed():
+    assert changes(build_model("LSTM-448", num_layers=2)) == []
+    changed = build_model("LSTM-448", hidden_size=3, num_layers=1, bidirectional=True)
+    assert changes(changed) == [
+        "hidden size 3 instead of 448",
+        "num layers 1 instead of 2",
+        "bidirectional True instead of False",
+    ]

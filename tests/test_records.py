@@ -71,6 +71,34 @@ def test_anything_else_says_what_it_is(configurations, config, outcome, label):
     assert records.run_label(configurations, config, outcome) == label
 
 
+def test_retraining_has_a_recipe_of_its_own():
+    config = TrainConfig(min_learning_rate=1e-7)
+    assert records.run_label(905_684, config, recipe=records.RETRAINING_RECIPE) == ""
+    assert "min learning rate" in records.run_label(905_684, config)
+
+
+def test_the_label_of_several_runs_says_what_each_says():
+    whole, short = "", "quick run: 5 of 905,684 configurations, at most 2 epochs"
+    other = "changed recipe: batch size 64 instead of 128, at most 2 epochs"
+    assert records.joint_label([whole, whole]) == ""
+    assert records.joint_label([]) == ""
+    assert records.joint_label([whole, other]) == other
+    assert records.joint_label([other, short, short]) == (
+        "quick run: batch size 64 instead of 128, at most 2 epochs, 5 of 905,684 configurations"
+    )
+
+
+def test_every_seed_has_a_folder(tmp_path):
+    assert records.seed_folders(tmp_path / "seed-7", [7]) == {7: tmp_path / "seed-7"}
+    several = records.seed_folders(tmp_path / "first", [7, 3])
+    assert several == {7: tmp_path / "first", 3: tmp_path / "seed-3"}
+    for seeds in ([], [1, 1], [1.5], ["1"], [True]):
+        with pytest.raises(ValueError, match="different whole numbers"):
+            records.seed_folders(tmp_path / "x", seeds)
+    with pytest.raises(ValueError, match="the folder of another of the seeds"):
+        records.seed_folders(tmp_path / "seed-3", [7, 3])
+
+
 def test_metrics_come_back_as_plain_numbers(tmp_path):
     written = records.write_metrics(
         tmp_path / "new" / "folder",

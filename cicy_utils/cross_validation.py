@@ -1,0 +1,113 @@
+"""Five folds of one model, put together again (arXiv 2405.17406, section 6).
+
+Each fold is trained by itself, in a folder of its own, results/<run>/<notebook>/fold-<number>/.
+What is out of fold, the piece that a fold was not trained on, differs from fold to fold: together
+the five pieces are training and validation set of the 72 % split, each configuration predicted
+once, by a model that has not seen it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cicy_utils import records
+from cicy_utils.data import Cicy4
+from cicy_utils.evaluation import evaluate_run
+from cicy_utils.models import build_model
+from cicy_utils.records import METRICS_FILE, Predictions
+from cicy_utils.splits import FOLDS, Split, cv_folds, split_72
+from cicy_utils.training import TrainConfig, fit
+
+
+def result_name(model: str, fold: int) -> str:
+    """The paper's name of a model trained on a fold, "LSTM-448-f1"."""
+    return f"{model}-f{fold}"
+
+
+def fold(n: int, number: int, *, seed: int = 42) -> Split:
+    """One of the five folds of ``splits.cv_folds(n, seed)``.
+
+    Raises:
+        ValueError: there is no fold of that number.
+    """
+    if number not in range(FOLDS):
+        raise ValueError(f"folds have the numbers 0 to {FOLDS - 1}, not {number!r}")
+    return cv_folds(n, seed)[number]
+
+
+def parts(fold: Split) -> dict[str, np.ndarray]:
+    """What a fold is measured on, by name, as indices.
+
+    train; out_of_fold, the piece kept out of it; validation, that of the 72 % split, most of which
+    every fold but the last was trained on; test, the same as there.
+    """
+    n = sum(fold.sizes.values())
+    validation = split_72(n, fold.seed).validation
+    return {
+        "train": fold.train,
+        "out_of_fold": fold.validation,
+        "validation": validation,
+        "test": fold.test,
+    }
+
+
+def train_fold(
+    name: str,
+    number: int,
+    data: Cicy4,
+    config: TrainConfig,
+    run_dir: Path | str,
+    *,
+    notebook: str,
+    split_seed: int = 42,
+    **shape: Any,
+) -> dict[str, Any]:
+    """Train a model on one fold, evaluate it and return its record.
+
+    name, shape: as of ``models.build_model``; number: of the fold, 0 to 4.
+    """
+    split = fold(len(data), number, seed=split_seed)
+    model = build_model(name, seed=config.seed, **shape)
+    result = fit(model, data, split, config, run_dir)
+    names = {"notebook": notebook, "name": result_name(name, number)}
+    return evaluate_run(model, data, split, config, result, run_dir, parts=parts(split), **names)
+
+
+def finished(run_dir: Path | str) -> dict[Path, dict[str, Any]]:
+    """The folds beside this one that are done, itself among them: folder to record, in order.
+
+    Folds of another model, list or split are left out, and so is another run of this fold.
+    """
+    run_dir = Path(run_dir)
+    own = records.read_metrics(run_dir)
+    found = {int(own["split"]["name"][-1]): run_dir}
+    for path in sorted(run_dir.parent.glob(f"fold-*/{METRICS_FILE}")):
+        record = records.read_metrics(path.parent)
+        if _kind(record) == _kind(own):
+            found.setdefault(int(record["split"]["name"][-1]), path.parent)
+    return {found[fold]: records.read_metrics(found[fold]) for fold in sorted(found)}
+
+
+def out_of_fold(folders: list[Path]) -> Predictions:
+    """The predictions of several folds, each for the piece that it was not trained on.
+
+    Raises:
+        ValueError: a configuration is out of fold twice, or a fold was trained on one.
+    """
+    pieces = [records.load_predictions(folder, "out_of_fold") for folder in folders]
+    for folder, piece in zip(folders, pieces, strict=True):
+        if seen := records.load_trained_on(folder).count(piece.indices):
+            raise ValueError(f"{folder} was trained on {seen} configurations called out of fold")
+    together = Predictions(*map(np.concatenate, zip(*pieces, strict=True)))
+    if len(np.unique(together.indices)) < len(together.indices):
+        raise ValueError(f"some configurations are out of fold twice in {folders[0].parent}")
+    return together
+
+
+def _kind(record: dict[str, Any]) -> tuple:
+    """What the folds of one cross-validation share."""
+    data, split = record["data"], record["split"]
+    return record.get("architecture"), data["fingerprint"], data["layout"], split["seed"]

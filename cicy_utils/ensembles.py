@@ -1,0 +1,464 @@
+"""Several models together: the paper's ensembles, and others chosen by what no member has seen.
+
+An ensemble averages the raw outputs of its members and rounds then. The paper (arXiv 2405.17406,
+sections 5.4, 6.2 and 7.2) put fourteen together by hand, knowing the test accuracies. Here
+weights are also found by hill climbing (Caruana et al., Ensemble selection from libraries of
+models, ICML 2004) on the validation set; test labels are read once, after every choice is made.
+
+Who may climb: a model that was never trained on the configurations of the climb. That leaves out
+folds 0 to 3 of the cross-validation: the validation set is in their training sets. Fold 4 may: the
+piece kept out of it holds the whole validation set. So the out-of-fold predictions of all five, on
+the validation set, are those of fold 4, and as one member they would add nothing to it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cicy_utils import evaluation, metrics, records, topology
+from cicy_utils.checkpoint import write_atomically
+from cicy_utils.data import HODGE_NAMES, Cicy4
+from cicy_utils.paper import ENSEMBLES_FILE
+from cicy_utils.records import Mask, Predictions
+from cicy_utils.splits import Split
+
+ROUNDS = 20  # a climb goes on for that many without getting better
+MOST_ROUNDS = 200
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Members with equal weights, to be tested on the test set of a split, "72" or "80"."""
+
+    split: str
+    members: tuple[str, ...]
+
+
+# Tables 5, 7 and 9.
+PAPER: dict[str, Ensemble] = {
+    "Ens-1": Ensemble("72", ("CNN-LSTM-400", "LSTM-448")),
+    "Ens-2": Ensemble("72", ("CNN-LSTM-400", "LSTM-448", "LSTM-424")),
+    "Ens-3": Ensemble("72", ("CNN-LSTM-400", "LSTM-448", "LSTM-424", "CNN-LSTM-384")),
+    "Ens-4": Ensemble("72", ("LSTM-448", "LSTM-424")),
+    "LSTM-448-5f": Ensemble("72", tuple(f"LSTM-448-f{fold}" for fold in range(5))),
+    "LSTM-448-f0f1f4": Ensemble("72", ("LSTM-448-f0", "LSTM-448-f1", "LSTM-448-f4")),
+    "LSTM-448-f1f4": Ensemble("72", ("LSTM-448-f1", "LSTM-448-f4")),
+    "Ens-f1f4-CL400": Ensemble("72", ("LSTM-448-f1", "LSTM-448-f4", "CNN-LSTM-400")),
+    "Ens-0f1f4-CL400": Ensemble("72", ("LSTM-448", "LSTM-448-f1", "LSTM-448-f4", "CNN-LSTM-400")),
+    "Ens-80-1": Ensemble("80", ("LSTM-448-d80", "LSTM-424-d80")),
+    "Ens-80-2": Ensemble("80", ("LSTM-448-d80", "CNN-LSTM-400")),
+    "Ens-80-3": Ensemble("80", ("LSTM-448-d80", "LSTM-424-d80", "CNN-LSTM-400")),
+    "Ens-80-4": Ensemble("80", ("LSTM-448-d80", "LSTM-424-d80", "CNN-LSTM-400", "LSTM-448-f1")),
+    "Ens-80-5": Ensemble("80", ("LSTM-448-d80", "LSTM-424-d80", "LSTM-448-f1")),
+}
+
+
+def average(members: Sequence[Predictions], weights: Sequence[float] | None = None) -> Predictions:
+    """The weighted mean of raw outputs; equal weights unless told.
+
+    Raises:
+        ValueError: no members, not as many weights, weights that are negative or sum to nothing,
+            or members that do not predict the same configurations in the same order.
+    """
+    weights = np.ones(len(members)) if weights is None else np.asarray(weights, dtype=float)
+    if not members or len(weights) != len(members):
+        raise ValueError(f"there are {len(members)} members and {len(weights)} weights")
+    if (weights < 0).any() or not weights.sum():
+        raise ValueError(f"weights must not be negative and not all 0, as in {weights.tolist()}")
+    first = members[0]
+    for other in members[1:]:
+        if not np.array_equal(other.indices, first.indices):
+            raise ValueError("the members predict different configurations; align them with `at`")
+        if not np.array_equal(other.labels, first.labels):
+            raise ValueError("the members were saved with different labels of one configuration")
+    shares = weights / weights.sum()
+    mean = sum(
+        share * m.predictions.astype(float) for share, m in zip(shares, members, strict=True)
+    )
+    return Predictions(first.indices, mean, first.labels)
+
+
+def at(predictions: Predictions, indices: np.ndarray) -> Predictions:
+    """The predictions for some of the configurations, in the order asked for.
+
+    Raises:
+        ValueError: one of them is not among those predicted.
+    """
+    order = np.argsort(predictions.indices)
+    known = predictions.indices[order]
+    place = np.searchsorted(known, indices)
+    place[place == len(known)] = 0
+    if not len(known) or (known[place] != indices).any():
+        raise ValueError("some of the configurations asked for were not predicted")
+    rows = order[place]
+    return Predictions(*(array[rows] for array in predictions))
+
+
+@dataclass(frozen=True)
+class Climb:
+    """Where hill climbing arrived.
+
+    Attributes:
+        weights: of the members it chose, largest first; they sum to 1.
+        path: one row per round: step (from 1), member added, accuracy (percent, mean over the four
+            Hodge numbers) and loss (Huber) of the ensemble so far, kept (whether this round belongs
+            to the ensemble returned).
+        left_out: members that were not allowed to join, and why.
+    """
+
+    weights: dict[str, float]
+    path: pd.DataFrame
+    left_out: dict[str, str] = field(default_factory=dict)
+
+
+def hill_climb(
+    members: Mapping[str, np.ndarray],
+    labels: np.ndarray,
+    *,
+    trained_on: Mapping[str, Mask],
+    indices: np.ndarray,
+    rounds: int = ROUNDS,
+    most: int = MOST_ROUNDS,
+) -> Climb:
+    """Choose weights by greedy forward selection with replacement (Caruana et al. 2004).
+
+    It starts from the best member and adds, round after round, the member, perhaps one that is in
+    it already, with which the average of the raw outputs is best. Better is a larger accuracy of
+    the rounded average, mean over the four Hodge numbers, since accuracy is what the paper ranks
+    by; of equal ones the smaller Huber loss before rounding; of equal ones the first member. When
+    ``rounds`` rounds have not surpassed the best ensemble so far, that one is returned; a member's
+    weight is its share of the rounds up to there.
+
+    Args:
+        members: name to raw outputs, float (n, 4).
+        labels: int (n, 4). They are to be those of a validation set: what is climbed on is used up.
+        trained_on: name to every configuration that the member was ever trained on.
+        indices: int (n,), the configurations of the rows.
+        rounds, most: without a better ensemble, and altogether.
+
+    Raises:
+        ValueError: a member was trained on a configuration of the climb, or nobody knows what it
+            was trained on; no members; shapes that do not agree.
+    """
+    labels, indices = np.asarray(labels), np.asarray(indices)
+    if not members:
+        raise ValueError("there is no member to climb with")
+    if rounds < 1 or most < 1:
+        raise ValueError(f"rounds and most must be at least 1, not {rounds} and {most}")
+    for name, predictions in members.items():
+        if np.shape(predictions) != (len(indices), len(HODGE_NAMES)):
+            raise ValueError(
+                f"{name} has predictions of shape {np.shape(predictions)} for {len(indices)} "
+                "configurations; (n, 4) is needed"
+            )
+        if name not in trained_on:
+            raise ValueError(f"nobody knows what {name} was trained on, so it cannot climb")
+        if seen := trained_on[name].count(indices):
+            raise ValueError(
+                f"{name} was trained on {seen:,} of the {len(indices):,} configurations of this "
+                "climb: leave it out, or climb on what it has not seen"
+            )
+    if labels.shape != (len(indices), len(HODGE_NAMES)) or not len(indices):
+        raise ValueError(f"labels must have shape (n, 4) with n at least 1, not {labels.shape}")
+
+    outputs = {name: np.asarray(values, dtype=float) for name, values in members.items()}
+    total = np.zeros(labels.shape)
+    path: list[tuple[str, float, float]] = []
+    best, kept = (-np.inf, -np.inf), 0
+    while len(path) < most and len(path) - kept < rounds:
+        scores = {name: score((total + o) / (len(path) + 1), labels) for name, o in outputs.items()}
+        name = max(scores, key=scores.__getitem__)
+        total += outputs[name]
+        path.append((name, scores[name][0], -scores[name][1]))
+        if scores[name] > best:
+            best, kept = scores[name], len(path)
+
+    chosen = pd.Series([name for name, *_ in path[:kept]]).value_counts(normalize=True)
+    table = pd.DataFrame(path, columns=["member", "accuracy", "loss"])
+    table.insert(0, "step", np.arange(1, len(path) + 1))
+    table["kept"] = table["step"] <= kept
+    return Climb({name: float(share) for name, share in chosen.items()}, table)
+
+
+def score(predictions: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+    """Accuracy of the rounded predictions in percent, and minus their Huber loss (delta 1)."""
+    accuracy = 100 * (np.rint(predictions) == labels).mean()
+    error = np.abs(predictions - labels)
+    loss = np.where(error <= 1, error**2 / 2, error - 0.5).mean()
+    return float(accuracy), -float(loss)
+
+
+@dataclass(frozen=True)
+class Member:
+    """A result that may join an ensemble: its run folder, record and what it was trained on."""
+
+    folder: Path
+    record: dict[str, Any]
+    trained_on: Mask
+
+    @property
+    def place(self) -> str:
+        """ "11_lstm_448/seed-42" """
+        return "/".join(self.folder.parts[-2:])
+
+    def predict(self, part: str, indices: np.ndarray) -> Predictions:
+        """Its saved predictions of some configurations of one part of its split."""
+        return at(records.load_predictions(self.folder, part), indices)
+
+    def has_predicted(self, part: str, indices: np.ndarray) -> bool:
+        """Whether predictions of all these configurations were saved under that part."""
+        try:
+            known = records.load_predictions(self.folder, part).indices
+        except FileNotFoundError:
+            return False
+        return bool(np.isin(indices, known).all())
+
+
+@dataclass(frozen=True)
+class Members:
+    """Results by name that may be tested on one test set, and why the others may not."""
+
+    members: dict[str, Member]
+    left_out: dict[str, str]
+
+
+def find_members(run_folder: Path | str, data: Cicy4, split: Split) -> Members:
+    """The finished models in results/<run>/ that the test set of a split can judge.
+
+    On the 80 % split these are the results of retraining and, as in the paper, every model of the
+    72 % split and of the folds, which have not seen that test set either. Of several runs of one
+    name (seeds) the one with the lowest validation loss is taken.
+    """
+    found: dict[str, Member] = {}
+    left_out: dict[str, str] = {}
+    for folder, record in sorted(records.trained(run_folder), key=_preference):
+        name = record["model"]
+        if record["split"]["name"] == "80" and split.name != "80":
+            continue
+        if name in found:
+            continue
+        if reason := _why_not(folder, record, data, split):
+            left_out[name] = reason
+            continue
+        found[name] = Member(folder, record, records.load_trained_on(folder))
+    # In the order of the notebooks, whatever their validation losses.
+    by_place = sorted(found.items(), key=lambda item: item[1].place)
+    return Members(dict(by_place), {n: why for n, why in left_out.items() if n not in found})
+
+
+def climb(found: Members, split: Split, *, rounds: int = ROUNDS) -> Climb | None:
+    """Hill climbing on the validation set with every member that was not trained on it.
+
+    Only predictions of the validation set are read. None when there is no such member.
+    """
+    indices = split.validation
+    left_out = {
+        name: f"trained on {seen:,} of the {len(indices):,} validation configurations"
+        for name, member in found.members.items()
+        if (seen := member.trained_on.count(indices))
+    }
+    allowed = {name: m for name, m in found.members.items() if name not in left_out}
+    if not allowed:
+        return None
+    predictions = {name: m.predict("validation", indices) for name, m in allowed.items()}
+    together = average(list(predictions.values()))  # refuses labels that differ
+    result = hill_climb(
+        {name: p.predictions for name, p in predictions.items()},
+        together.labels,
+        trained_on={name: m.trained_on for name, m in allowed.items()},
+        indices=indices,
+        rounds=rounds,
+    )
+    return Climb(result.weights, result.path, left_out)
+
+
+def measure(
+    name: str,
+    weights: Mapping[str, float],
+    found: Members,
+    data: Cicy4,
+    split: Split,
+    *,
+    chosen_by: str,
+    euler: np.ndarray,
+) -> dict[str, Any]:
+    """An entry of ensembles.json: what an ensemble is worth.
+
+    Args:
+        name: of the ensemble.
+        weights: of its members, by name.
+        found: where the members are.
+        data, split: the list and its split.
+        chosen_by: "paper" or "validation".
+        euler: int (n,), Euler numbers of the test matrices.
+
+    Returns:
+        name, split ("72" or "80"), members, weights, chosen_by, label, data_fingerprint,
+        test_fingerprint, and metrics as in metrics.json: test; validation, unless a member was
+        trained on some of it; train, where every member saved predictions of the training set.
+    """
+    shares = np.array(list(weights.values()), dtype=float)
+    shares /= shares.sum()
+    parts = ("train", "validation", "test")
+    return {
+        "name": name,
+        "split": split.name,
+        "members": list(weights),
+        "weights": shares.tolist(),
+        "chosen_by": chosen_by,
+        "label": records.joint_label(found.members[m].record["label"] for m in weights),
+        "data_fingerprint": data.fingerprint,
+        "test_fingerprint": split.fingerprints["test"],
+        "metrics": _measures(weights, found, split, parts, euler),
+    }
+
+
+def record_ensembles(
+    found: Mapping[str, Members],
+    climbs: Mapping[str, Climb | None],
+    data: Cicy4,
+    splits: Sequence[Split],
+    run_dir: Path | str,
+    *,
+    notebook: str,
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Measure the paper's ensembles and those of the climbs; write metrics.json, ensembles.json.
+
+    This is where test labels are read, after the climbs. metrics.json has the sections missing
+    (ensemble to the members that are not there), climbs (split to weights, path, left_out) and
+    picks (split to: how an ensemble was picked, which one, its test metrics).
+
+    Args:
+        found, climbs: by name of the split, "72" and "80".
+
+    Returns:
+        The record and the entries of ensembles.json, see :func:`measure`.
+    """
+    run_dir = Path(run_dir)
+    entries, missing, picks = [], {}, {}
+    for split in splits:
+        there = found[split.name]
+        euler = topology.euler_numbers_batch(data.matrices[split.test])
+        wanted = {name: e.members for name, e in PAPER.items() if e.split == split.name}
+        for name, members in wanted.items():
+            lacking = [member for member in members if member not in there.members]
+            if lacking:
+                missing[name] = lacking
+                continue
+            weights = dict.fromkeys(members, 1.0)
+            entries.append(
+                measure(name, weights, there, data, split, chosen_by="paper", euler=euler)
+            )
+        if reached := climbs[split.name]:
+            name = f"Climb-{split.name}"
+            entries.append(
+                measure(
+                    name, reached.weights, there, data, split, chosen_by="validation", euler=euler
+                )
+            )
+        own = [entry for entry in entries if entry["split"] == split.name]
+        picks[split.name] = _picks(own, there, split)
+    labels = [m.record["label"] for there in found.values() for m in there.members.values()]
+    record = records.write_metrics(
+        run_dir,
+        notebook=notebook,
+        variant=run_dir.name,
+        label=records.joint_label([records.run_label(len(data)), *labels]),
+        data=evaluation.data_section(data),
+        missing=missing,
+        climbs={
+            name: {
+                "weights": reached.weights,
+                "path": reached.path.to_dict(orient="records"),
+                "left_out": reached.left_out,
+            }
+            for name, reached in climbs.items()
+            if reached
+        },
+        picks=picks,
+        environment=records.environment(),
+    )
+    text = json.dumps(entries, indent=2) + "\n"
+    write_atomically(run_dir / ENSEMBLES_FILE, lambda file: file.write(text.encode()))
+    return record, entries
+
+
+def accuracy(table: Mapping[str, float]) -> float:
+    """Mean over the four Hodge numbers of the accuracies in a row of metrics."""
+    return sum(table[f"accuracy_{name}"] for name in HODGE_NAMES) / len(HODGE_NAMES)
+
+
+def _picks(
+    entries: Sequence[dict[str, Any]], there: Members, split: Split
+) -> dict[str, dict[str, Any]]:
+    """By test accuracy, as in the paper, and by validation: the pick and its raw test metrics."""
+    singles = [
+        {"name": name, "metrics": _measures({name: 1.0}, there, split, ("validation", "test"))}
+        for name in there.members
+    ]
+    paper = [entry for entry in entries if entry["chosen_by"] == "paper"]
+    climbed = [entry for entry in entries if entry["chosen_by"] == "validation"]
+    picks = {}
+    for how, candidates, part in (
+        ("single model, by test accuracy", singles, "test"),
+        ("single model, by validation", singles, "validation"),
+        ("paper's ensembles, by test accuracy", paper, "test"),
+        ("paper's ensembles, by validation", paper, "validation"),
+        ("hill climbing, by validation", climbed, "validation"),
+    ):
+        known = [c for c in candidates if part in c["metrics"]]
+        if known:
+            best = max(known, key=lambda c: accuracy(c["metrics"][part]["raw"]))
+            picks[how] = {"name": best["name"], "test": best["metrics"]["test"]["raw"]}
+    return picks
+
+
+def _measures(
+    weights: Mapping[str, float],
+    found: Members,
+    split: Split,
+    parts: Sequence[str],
+    euler: np.ndarray | None = None,
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Metrics of a weighted mean, for those of the parts that can be measured honestly."""
+    chosen = [found.members[name] for name in weights]
+    measured = {}
+    for part in parts:
+        indices = split.parts[part]
+        if part == "validation" and any(m.trained_on.count(indices) for m in chosen):
+            continue
+        if part == "train" and not all(m.has_predicted(part, indices) for m in chosen):
+            continue
+        mean = average([m.predict(part, indices) for m in chosen], list(weights.values()))
+        table = metrics.evaluate(mean.predictions, mean.labels, euler if part == "test" else None)
+        rows = table.to_dict(orient="index")
+        measured[part] = {"raw": rows["raw"]} if part == "train" else rows
+    return measured
+
+
+def _preference(result: tuple[Path, dict[str, Any]]) -> tuple:
+    """Results of the 80 % split first (others stand in for them), then by validation loss."""
+    folder, record = result
+    later = record["split"]["name"] != "80"
+    return later, record["training"]["best_validation_loss"], folder
+
+
+def _why_not(folder: Path, record: dict[str, Any], data: Cicy4, split: Split) -> str:
+    """Why a result must not be tested on this test set; empty when it may."""
+    if record["data"]["fingerprint"] != data.fingerprint:
+        return f"other configurations ({record['data']['configurations']:,} of them)"
+    if record["split"]["seed"] != split.seed:
+        return f"another split, of seed {record['split']['seed']}"
+    try:
+        trained_on = records.load_trained_on(folder)
+        records.require_unseen(trained_on, split.test, data, who="it")
+    except (FileNotFoundError, ValueError) as error:
+        return str(error)
+    return ""

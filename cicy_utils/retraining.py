@@ -1,0 +1,152 @@
+"""From a checkpoint of the 72 % split to a result on the 80 % split (arXiv 2405.17406, section 7).
+
+One rule guards it: weights that were ever trained on a configuration of the test set at hand are
+refused, and so are weights of which nobody knows what they were trained on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cicy_utils import evaluation, prediction, records, training
+from cicy_utils.data import Cicy4
+from cicy_utils.metrics import evaluate
+from cicy_utils.models import HodgeNetwork
+from cicy_utils.records import Mask
+from cicy_utils.splits import Split
+from cicy_utils.topology import euler_numbers_batch
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Weights to go on from, and all that is known of them.
+
+    Attributes:
+        folder: of the run that made them.
+        model: holding them, on the CPU.
+        trained_on: every configuration they were ever trained on.
+        record: metrics.json of that run.
+    """
+
+    folder: Path
+    model: HodgeNetwork
+    trained_on: Mask
+    record: dict[str, Any]
+
+
+def result_name(model: str, retrain: bool) -> str:
+    """The name of a result on the 80 % split, as in data/paper_results.csv: "LSTM-448-d80"."""
+    return f"{model}-d80" if retrain else model
+
+
+def find_checkpoint(run_folder: Path | str, model: str) -> Path:
+    """The folder of a model's run in results/<run>/; of several the one that validates best.
+
+    Args:
+        run_folder: results/<run>.
+        model: name of the result, "LSTM-448" or "LSTM-448-f1"; results on the 80 % split are no
+            checkpoints to start from.
+
+    Raises:
+        FileNotFoundError: no such model has finished there.
+    """
+    found = [
+        (record["training"]["best_validation_loss"], folder)
+        for folder, record in records.trained(run_folder)
+        if record["model"] == model and record["split"]["name"] != "80"
+    ]
+    if not found:
+        raise FileNotFoundError(
+            f"no finished run of {model} in {run_folder}: train it there first, or name the folder "
+            "of its run as CHECKPOINT"
+        )
+    return min(found)[1]
+
+
+def load_checkpoint(folder: Path | str, data: Cicy4, split: Split) -> Checkpoint:
+    """Load the weights of a run, unless they know what is to be tested.
+
+    Raises:
+        FileNotFoundError: weights, metrics.json or trained_on.npz are missing.
+        ValueError: the weights were ever trained on a configuration of the split's test set, or
+            on another list or layout than these data; or their training was cut short.
+    """
+    folder = Path(folder)
+    trained_on = records.load_trained_on(folder)
+    records.require_unseen(trained_on, split.test, data, who=f"the checkpoint {folder}")
+    model, metadata = prediction.load_model(folder)
+    if metadata["data"]["layout"] != data.layout:
+        raise ValueError(
+            f"the checkpoint {folder} was trained on the layout {metadata['data']['layout']!r} and "
+            f"the list is in the layout {data.layout!r}: load it in the former"
+        )
+    record = records.read_metrics(folder)
+    if record["training"]["stop_reason"] not in training.STOPPED_FOR_GOOD:
+        raise ValueError(
+            f"the training in {folder} was cut short and can go on: finish it first, since "
+            "everything that starts from it would have to start again"
+        )
+    return Checkpoint(folder, model, trained_on, record)
+
+
+def run(
+    checkpoint: Checkpoint,
+    data: Cicy4,
+    split: Split,
+    config: training.TrainConfig,
+    run_dir: Path | str,
+    *,
+    retrain: bool,
+    notebook: str,
+) -> dict[str, Any]:
+    """Train on from a checkpoint, or only evaluate it; returns the record in metrics.json.
+
+    The record has two entries more than that of a model: checkpoint (its notebook and variant)
+    and, in training, "retrained". Of one that is retrained, the metrics also have the part
+    test_before, the checkpoint on the same test set; one that is not keeps what its record says
+    of its training.
+
+    Raises:
+        ValueError: as of ``training.fit``; a checkpoint that was trained on validation
+            configurations can be evaluated but not retrained.
+    """
+    model, before = checkpoint.model, checkpoint.record
+    if not retrain:
+        records.save_trained_on(run_dir, checkpoint.trained_on.indices, len(data), data.fingerprint)
+        return evaluation.record_model(
+            model,
+            data,
+            split,
+            run_dir,
+            parts=split.parts,
+            notebook=notebook,
+            name=before["model"],
+            label=before["label"],
+            settings=before["settings"] | {"device": config.device},
+            training=before["training"] | {"retrained": False},
+            checkpoint="/".join(checkpoint.folder.parts[-2:]),
+        )
+    matrices, labels = data.matrices[split.test], data.hodge[split.test]
+    predicted = training.predict(model, matrices, device=config.device)
+    table = evaluate(predicted, labels, euler_numbers_batch(matrices))
+    result = training.fit(
+        model, data, split, config, Path(run_dir), trained_before=checkpoint.trained_on
+    )
+    record = evaluation.evaluate_run(
+        model,
+        data,
+        split,
+        config,
+        result,
+        run_dir,
+        notebook=notebook,
+        name=result_name(before["model"], retrain),
+        recipe=records.RETRAINING_RECIPE,
+        changes=[f"started from a {before['label'].split(':')[0]}"] if before["label"] else [],
+    )
+    record["training"]["retrained"] = True
+    record["metrics"]["test_before"] = table.to_dict(orient="index")
+    record["checkpoint"] = "/".join(checkpoint.folder.parts[-2:])
+    return records.write_metrics(run_dir, **record)

@@ -1,0 +1,346 @@
+"""Ensembles: the paper's, and hill climbing that sees nothing it must not see."""
+
+import json
+import zlib
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cicy_utils import ensembles, paper, records, tables
+from cicy_utils.data import Cicy4, load_cicy4
+from cicy_utils.ensembles import at, average, hill_climb
+from cicy_utils.records import Mask, Predictions
+from cicy_utils.splits import Split, cv_folds, split_72, split_80
+
+N = 40
+INDICES = np.arange(30, 40)  # what the small climbs are on
+UNSEEN = Mask(np.arange(N) < 20, "list")
+
+
+def predictions(values, indices=(4, 7)) -> Predictions:
+    values = np.array(values, dtype=float)
+    return Predictions(np.array(indices), values, np.zeros(values.shape, dtype=int))
+
+
+def same_in_all(column) -> np.ndarray:
+    """The same prediction for each of the four Hodge numbers."""
+    return np.tile(np.array(column, dtype=float)[:, None], (1, 4))
+
+
+def climb(members, labels, **options):
+    n = len(labels)
+    options = {"trained_on": dict.fromkeys(members, UNSEEN), "indices": INDICES[:n]} | options
+    return hill_climb(members, labels, **options)
+
+
+def test_the_fourteen_are_those_of_the_published_table():
+    published = paper.published()["members"].dropna()
+    theirs = {name: (str(split), members) for (name, split), members in published.items()}
+    ours = {name: (e.split, "+".join(e.members)) for name, e in ensembles.PAPER.items()}
+    assert ours == theirs
+    assert len(ours) == 14
+
+
+def test_outputs_are_averaged_before_anything_is_rounded():
+    low, high = predictions([[0.4] * 4, [1.0] * 4]), predictions([[0.8] * 4, [2.0] * 4])
+    mean = average([low, high])
+    np.testing.assert_allclose(mean.predictions, [[0.6] * 4, [1.5] * 4])
+    # rounded first, 0.4 and 0.8 would make 0.5
+    assert np.rint(mean.predictions)[0].tolist() == [1] * 4
+    np.testing.assert_allclose(average([low, high], [3, 1]).predictions[1], [1.25] * 4)
+
+
+def test_members_must_belong_together():
+    one = predictions([[0] * 4, [1] * 4])
+    with pytest.raises(ValueError, match="different configurations"):
+        average([one, predictions([[0] * 4, [1] * 4], indices=(7, 4))])
+    with pytest.raises(ValueError, match="different labels"):
+        average([one, one._replace(labels=one.labels + 1)])
+    with pytest.raises(ValueError, match="0 members"):
+        average([])
+    with pytest.raises(ValueError, match="not be negative"):
+        average([one, one], [2, -1])
+
+
+def test_predictions_are_aligned_by_configuration():
+    found = at(predictions([[4] * 4, [7] * 4, [2] * 4], (4, 7, 2)), np.array([2, 4]))
+    assert found.indices.tolist() == [2, 4]
+    assert found.predictions[:, 0].tolist() == [2, 4]
+    for unknown in ([4, 5], [9], [0]):
+        with pytest.raises(ValueError, match="not predicted"):
+            at(predictions([[4] * 4, [7] * 4]), np.array(unknown))
+
+
+def test_a_climb_computed_by_hand():
+    """A is best alone; half of A and half of B is right everywhere; C never helps.
+
+    Labels 0. A: 0.0, 0.0, 0.8 (two right). B: 0.6, 0.6, -0.8 (none). (A + B) / 2: 0.3, 0.3, 0.
+    Then (2 A + B) / 3: 0.2, 0.2, 0.267 is right too, with a loss of (0.04 + 0.04 + 0.0711) / 6 =
+    0.02519, smaller than (0.09 + 0.09) / 6 = 0.03. (3 A + B) / 4 has 0.15, 0.15, 0.4: 0.03417;
+    (2 A + 2 B) / 4 is (A + B) / 2 again: 0.03, the better of the two.
+    """
+    labels = np.zeros((3, 4), dtype=int)
+    members = {
+        "C": same_in_all([5, 5, 5]),
+        "B": same_in_all([0.6, 0.6, -0.8]),
+        "A": same_in_all([0.0, 0.0, 0.8]),
+    }
+    result = climb(members, labels, rounds=1)
+    assert result.weights == pytest.approx({"A": 2 / 3, "B": 1 / 3})
+    assert result.path["member"].tolist() == ["A", "B", "A", "B"]
+    assert result.path["accuracy"].tolist() == pytest.approx([200 / 3, 100, 100, 100])
+    losses = [0.64 / 6, 0.03, (0.2**2 * 2 + (0.8 / 3) ** 2) / 6, 0.03]
+    assert result.path["loss"].tolist() == pytest.approx(losses)
+    assert result.path["kept"].tolist() == [True, True, True, False]
+
+
+def test_accuracy_counts_more_than_loss():
+    labels = np.zeros((2, 4), dtype=int)
+    right_once = same_in_all([0.0, 30.0])
+    close_never = same_in_all([0.6, 0.6])
+    result = climb({"close": close_never, "right": right_once}, labels, rounds=1)
+    assert result.path["member"].iloc[0] == "right"
+
+
+def test_a_climb_is_never_worse_than_its_best_member():
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 9, (10, 4))
+    members = {str(k): labels + random.normal(0, 0.3 + 0.1 * k, (10, 4)) for k in range(6)}
+    result = climb(members, labels)
+    best = max(ensembles.score(values, labels) for values in members.values())
+    mean = sum(share * members[name] for name, share in result.weights.items())
+    assert ensembles.score(mean, labels) >= best
+    assert sum(result.weights.values()) == pytest.approx(1)
+    kept = result.path[result.path["kept"]]
+    assert kept["accuracy"].iloc[-1] == pytest.approx(ensembles.score(mean, labels)[0])
+    assert len(result.path) == min(len(kept) + ensembles.ROUNDS, ensembles.MOST_ROUNDS)
+
+
+def test_a_leaking_member_is_refused():
+    labels = np.zeros((10, 4), dtype=int)
+    members = {"honest": labels + 0.7, "leaking": labels + 0.0}
+    leak = UNSEEN.indices.copy()
+    leak[INDICES[3]] = True  # one configuration is enough
+    masks = {"honest": UNSEEN, "leaking": Mask(leak, "list")}
+    with pytest.raises(ValueError, match="leaking was trained on 1 of the 10 configurations"):
+        climb(members, labels, trained_on=masks)
+    with pytest.raises(ValueError, match="nobody knows what leaking was trained on"):
+        climb(members, labels, trained_on={"honest": UNSEEN})
+
+
+@pytest.mark.parametrize(
+    ("members", "options", "message"),
+    [
+        ({}, {}, "no member"),
+        ({"a": np.zeros((3, 4))}, {}, r"shape \(3, 4\) for 2"),
+        ({"a": np.zeros((2, 4))}, {"rounds": 0}, "at least 1"),
+    ],
+)
+def test_climbs_that_make_no_sense_are_refused(members, options, message):
+    with pytest.raises(ValueError, match=message):
+        climb(members, np.zeros((2, 4), dtype=int), **options)
+
+
+# A run folder of models that were never trained: their predictions are labels and noise.
+
+
+@pytest.fixture(scope="module")
+def data() -> Cicy4:
+    return load_cicy4(subset=200)
+
+
+def save_member(run_folder, place, name, data: Cicy4, split: Split, noise, trained_on=None):
+    """A finished model: exact predictions with noise of that size."""
+    run_dir = run_folder / place
+    random = np.random.default_rng(zlib.crc32(place.encode()))
+    measured = {}
+    base = split_72(len(data), split.seed)
+    validation = split.validation if split.name == "80" else base.validation
+    for part, indices in {
+        "train": split.train,
+        "validation": validation,
+        "test": split.test,
+    }.items():
+        values = data.hodge[indices] + random.normal(0, noise, (len(indices), 4))
+        records.save_predictions(run_dir, part, indices, values, data.hodge[indices])
+        measured[part] = {"raw": {}}
+    trained_on = split.train if trained_on is None else trained_on
+    records.save_trained_on(run_dir, trained_on, len(data), data.fingerprint)
+    records.write_metrics(
+        run_dir,
+        notebook=place.split("/")[0],
+        model=name,
+        variant=place.split("/")[1],
+        label="quick run: 200 of 905,684 configurations",
+        seed=42,
+        settings={},
+        data={"fingerprint": data.fingerprint, "configurations": len(data)},
+        split={"name": split.name, "seed": split.seed, "fingerprints": split.fingerprints},
+        weights=1,
+        training={"best_validation_loss": noise},
+        metrics=measured,
+        environment={},
+    )
+    return run_dir
+
+
+@pytest.fixture
+def run_folder(data, tmp_path):
+    n = len(data)
+    first, later, folds = split_72(n), split_80(n), cv_folds(n)
+    for place, name, noise in (
+        ("07_cnn_lstm_400/seed-42", "CNN-LSTM-400", 0.5),
+        ("11_lstm_448/seed-42", "LSTM-448", 0.6),
+        ("11_lstm_448/seed-43", "LSTM-448", 0.4),
+    ):
+        save_member(tmp_path, place, name, data, first, noise)
+    for number in (1, 4):
+        name = f"LSTM-448-f{number}"
+        save_member(tmp_path, f"13_cross_validation/fold-{number}", name, data, folds[number], 0.1)
+    grown = np.concatenate([first.train, later.train])
+    save_member(tmp_path, "14_retraining/d80", "LSTM-448-d80", data, later, 0.3, grown)
+    return tmp_path
+
+
+def everything(run_folder, data):
+    splits = [split_72(len(data)), split_80(len(data))]
+    found = {s.name: ensembles.find_members(run_folder, data, s) for s in splits}
+    climbs = {s.name: ensembles.climb(found[s.name], s) for s in splits}
+    run_dir = run_folder / "15_ensembles" / "all"
+    record, entries = ensembles.record_ensembles(
+        found, climbs, data, splits, run_dir, notebook="15_ensembles"
+    )
+    return found, climbs, record, entries
+
+
+def test_fold_four_alone_has_not_seen_the_validation_set():
+    """For every size of list, the piece that it keeps out holds the whole validation set."""
+    for n in (10, 50, 203, 905_684):
+        validation = split_72(n).validation
+        for number, fold in enumerate(cv_folds(n)):
+            inside = np.isin(validation, fold.validation)
+            assert inside.all() if number == 4 else not inside.any()
+
+
+def test_who_is_found_and_who_may_climb(run_folder, data):
+    found, climbs, _, _ = everything(run_folder, data)
+    assert set(found["72"].members) == {"CNN-LSTM-400", "LSTM-448", "LSTM-448-f1", "LSTM-448-f4"}
+    assert set(found["80"].members) == {*found["72"].members, "LSTM-448-d80"}
+    # of two seeds the one that validates better
+    assert found["72"].members["LSTM-448"].place == "11_lstm_448/seed-43"
+    for split in ("72", "80"):
+        assert list(climbs[split].left_out) == ["LSTM-448-f1"]
+        assert "16 of the 16 validation configurations" in climbs[split].left_out["LSTM-448-f1"]
+        assert set(climbs[split].weights) <= set(found[split].members) - {"LSTM-448-f1"}
+
+
+def test_results_of_another_list_split_or_test_set_stay_outside(run_folder, data):
+    n = len(data)
+    other = Cicy4(data.matrices, data.hodge, "test", "stored", "e" * 64)
+    save_member(run_folder, "09_lstm_400/seed-42", "LSTM-400", other, split_72(n), 0.1)
+    save_member(run_folder, "12_lstm_456/seed-42", "LSTM-456", data, split_72(n, 7), 0.1)
+    leaking = np.concatenate([split_72(n).train, split_72(n).test[:3]])
+    save_member(run_folder, "10_lstm_424/seed-42", "LSTM-424", data, split_72(n), 0.1, leaking)
+    unknown = save_member(
+        run_folder, "06_cnn_lstm_384/seed-42", "CNN-LSTM-384", data, split_72(n), 0.1
+    )
+    (unknown / "trained_on.npz").unlink()
+    found = ensembles.find_members(run_folder, data, split_72(n))
+    assert "other configurations" in found.left_out.pop("LSTM-400")
+    assert "another split, of seed 7" in found.left_out.pop("LSTM-456")
+    assert "was trained on 3 of the 40 configurations" in found.left_out.pop("LSTM-424")
+    assert "nobody knows" in found.left_out.pop("CNN-LSTM-384")
+    assert not found.left_out
+
+
+def test_ensembles_json_has_what_can_be_made_and_names_what_cannot(run_folder, data):
+    _, climbs, record, entries = everything(run_folder, data)
+    run_dir = run_folder / "15_ensembles" / "all"
+    assert json.loads((run_dir / "ensembles.json").read_text()) == entries
+    assert record == records.read_metrics(run_dir)
+    by_name = {entry["name"]: entry for entry in entries}
+    made = {"Ens-1", "LSTM-448-f1f4", "Ens-f1f4-CL400", "Ens-0f1f4-CL400", "Ens-80-2"}
+    assert set(by_name) == made | {"Climb-72", "Climb-80"}
+    assert set(record["missing"]) == set(ensembles.PAPER) - made
+    assert record["missing"]["Ens-2"] == ["LSTM-424"]
+    assert "model" not in record
+    assert record["label"] == "quick run: 200 of 905,684 configurations"
+
+    first = by_name["Ens-1"]
+    assert (first["members"], first["weights"]) == (["CNN-LSTM-400", "LSTM-448"], [0.5, 0.5])
+    assert (first["split"], first["chosen_by"]) == ("72", "paper")
+    assert first["data_fingerprint"] == data.fingerprint
+    assert first["test_fingerprint"] == split_72(200).fingerprints["test"]
+    assert set(first["metrics"]) == {"train", "validation", "test"}
+    assert set(first["metrics"]["test"]) == {"raw", "relation", "relation+chi"}
+    # f1 was trained on the validation set, and folds do not share a training set
+    assert set(by_name["LSTM-448-f1f4"]["metrics"]) == {"test"}
+    assert by_name["Climb-80"]["chosen_by"] == "validation"
+    assert by_name["Climb-80"]["members"] == list(climbs["80"].weights)
+
+    collected = {r["model"]: r for r in paper.collect(run_folder) if r["kind"] == "ensemble"}
+    assert set(collected) == set(by_name)
+
+
+def test_an_ensemble_is_measured_on_the_mean_of_its_members(run_folder, data):
+    _, _, _, entries = everything(run_folder, data)
+    (entry,) = [entry for entry in entries if entry["name"] == "Ens-80-2"]
+    test = split_80(len(data)).test
+    means = []
+    for place in ("14_retraining/d80", "07_cnn_lstm_400/seed-42"):
+        saved = records.load_predictions(run_folder / place, "test")
+        rows = {index: row for index, row in zip(saved.indices, saved.predictions, strict=True)}
+        means.append([rows[index] for index in test])
+    right = np.rint(np.mean(means, axis=0)) == data.hodge[test]
+    raw = entry["metrics"]["test"]["raw"]
+    ours = [raw[f"accuracy_{name}"] for name in ("h11", "h21", "h31", "h22")]
+    assert ours == pytest.approx(100 * right.mean(axis=0))
+
+
+def test_choices_never_see_the_test_set(run_folder, data, monkeypatch):
+    """The climbs read validation predictions only, and other test labels do not change them."""
+    split = split_72(len(data))
+    read = []
+    load = records.load_predictions
+    monkeypatch.setattr(
+        records, "load_predictions", lambda folder, part: read.append(part) or load(folder, part)
+    )
+    before = ensembles.climb(ensembles.find_members(run_folder, data, split), split)
+    assert set(read) == {"validation"}
+    for path in run_folder.glob("*/*/predictions_test.npz"):
+        path.unlink()
+    after = ensembles.climb(ensembles.find_members(run_folder, data, split), split)
+    pd.testing.assert_frame_equal(before.path, after.path)
+
+
+def test_picks_stand_beside_each_other(run_folder, data):
+    _, _, record, _ = everything(run_folder, data)
+    picks = record["picks"]["72"]
+    # f1 has the least noise, and validation knows nothing about it
+    assert picks["single model, by test accuracy"]["name"] in ("LSTM-448-f1", "LSTM-448-f4")
+    assert picks["single model, by validation"]["name"] == "LSTM-448-f4"
+    assert picks["paper's ensembles, by validation"]["name"] == "Ens-1"
+    assert picks["hill climbing, by validation"]["name"] == "Climb-72"
+
+
+def test_an_empty_folder_gives_an_empty_result(data, tmp_path):
+    found, climbs, record, entries = everything(tmp_path, data)
+    assert climbs == {"72": None, "80": None}
+    assert entries == []
+    assert set(record["missing"]) == set(ensembles.PAPER)
+    for table in (tables.climbs(record), tables.picks(record), tables.members(found)):
+        assert table.to_html()
+    page = tables.paper_ensembles(record, entries, "72").to_html()
+    assert "Ens-4 is missing: there is no LSTM-448, no LSTM-424" in page
+
+
+def test_tables_show_published_beside_ours(run_folder, data):
+    found, _, record, entries = everything(run_folder, data)
+    table = tables.paper_ensembles(record, entries, "72").data
+    assert len(table) == 9
+    assert table.loc["Ens-1", ("published", "h<sup>2,2</sup>")] == pytest.approx(82.92507881)
+    assert table.loc["Ens-2", ("ours", "all four")] != table.loc["Ens-2", ("ours", "all four")]
+    assert "07_cnn_lstm_400/seed-42" in tables.members(found, "quick").to_html()
+    assert "Climb-72" in tables.picks(record).to_html()
+    assert "LSTM-448-f1" in tables.climbs(record).to_html()

@@ -1,0 +1,204 @@
+"""Retraining, and the rule that no weights are judged by what they were trained on."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from cicy_utils import evaluation, records, retraining, tables, training
+from cicy_utils.data import Cicy4, load_cicy4
+from cicy_utils.models import build_model
+from cicy_utils.prediction import load_model
+from cicy_utils.splits import cv_folds, split_72, split_80
+from cicy_utils.training import TrainConfig, fit
+
+CONFIG = TrainConfig(max_epochs=1, batch_size=16, learning_rate=0.001, device="cpu")
+RETRAIN = dataclasses.replace(CONFIG, min_learning_rate=1e-7)
+
+
+@pytest.fixture(scope="module")
+def data() -> Cicy4:
+    return load_cicy4(subset=100)
+
+
+def train(data, split, run_dir, name="LSTM-448", config=CONFIG):
+    model = build_model("LSTM-448", hidden_size=4, seed=1)
+    result = fit(model, data, split, config, run_dir)
+    names = {"notebook": run_dir.parent.name, "name": name}
+    parts = {**split.parts, "validation": split_72(len(data)).validation}
+    evaluation.evaluate_run(model, data, split, config, result, run_dir, **names, parts=parts)
+    return run_dir
+
+
+@pytest.fixture(scope="module")
+def results(data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("results")
+    train(data, split_72(len(data)), folder / "11_lstm_448" / "seed-42")
+    fold = cv_folds(len(data))[1]
+    train(data, fold, folder / "13_cross_validation" / "fold-1", "LSTM-448-f1")
+    return folder
+
+
+def run(results, data, run_dir, model="LSTM-448", *, retrain=True, config=RETRAIN):
+    split = split_80(len(data))
+    checkpoint = retraining.load_checkpoint(retraining.find_checkpoint(results, model), data, split)
+    return retraining.run(
+        checkpoint, data, split, config, run_dir, retrain=retrain, notebook="14_retraining"
+    )
+
+
+def test_training_keeps_what_it_was_trained_on(results, data):
+    mask = records.load_trained_on(results / "11_lstm_448" / "seed-42")
+    assert mask.fingerprint == data.fingerprint
+    np.testing.assert_array_equal(np.flatnonzero(mask.indices), np.sort(split_72(100).train))
+
+
+def test_a_retrained_model_has_seen_both_training_sets(results, data, tmp_path):
+    record = run(results, data, tmp_path / "d80")
+    split = split_80(len(data))
+    mask = records.load_trained_on(tmp_path / "d80")
+    both = np.union1d(split_72(100).train, split.train)
+    np.testing.assert_array_equal(np.flatnonzero(mask.indices), both)
+    assert (record["model"], record["architecture"]) == ("LSTM-448-d80", "LSTM-448")
+    assert (record["split"]["name"], record["training"]["retrained"]) == ("80", True)
+    assert record["checkpoint"] == "11_lstm_448/seed-42"
+    assert record["seen"] == {"train": len(split.train), "validation": 0, "test": 0}
+    assert record["label"].startswith("quick run: 100 of 905,684 configurations")
+    assert "started from a quick run" in record["label"]
+    assert "min learning rate" not in record["label"]  # 1e-7 is what the paper did
+    assert record == records.read_metrics(tmp_path / "d80")
+    page = tables.retrained(record).to_html()
+    for word in ("published", "before retraining", "constant", record["label"]):
+        assert word in page
+
+
+def test_retraining_starts_from_the_weights_of_the_checkpoint(results, data, tmp_path):
+    still = dataclasses.replace(RETRAIN, learning_rate=1e-30)
+    record = run(results, data, tmp_path / "d80", config=still)
+    before, _ = load_model(results / "11_lstm_448" / "seed-42")
+    after, _ = load_model(tmp_path / "d80")
+    for name, weight in before.state_dict().items():
+        torch.testing.assert_close(after.state_dict()[name], weight)
+    before, after = (record["metrics"][part]["raw"] for part in ("test_before", "test"))
+    assert before == pytest.approx(after)
+
+
+def test_a_second_call_goes_on_from_the_same_checkpoint_only(results, data, tmp_path):
+    first = run(results, data, tmp_path / "d80")
+    assert run(results, data, tmp_path / "d80") == first
+    other = train(data, split_72(100), tmp_path / "11_lstm_448" / "seed-7",
+                  config=dataclasses.replace(CONFIG, seed=7))  # fmt: skip
+    with pytest.raises(ValueError, match=r"another run, with started_from\.weights"):
+        run(other.parents[1], data, tmp_path / "d80")
+
+
+@pytest.mark.parametrize("model", ["LSTM-448", "LSTM-448-f1"])
+def test_a_model_can_be_judged_without_retraining(results, data, tmp_path, model):
+    folder = retraining.find_checkpoint(results, model)
+    record = run(results, data, tmp_path / model, model, retrain=False)
+    before = records.read_metrics(folder)
+    assert record["model"] == model
+    assert record["training"] == before["training"] | {"retrained": False}
+    assert (record["label"], record["split"]["name"]) == (before["label"], "80")
+    new = records.load_predictions(tmp_path / model, "test")
+    old = records.load_predictions(folder, "test")
+    assert set(new.indices) < set(old.indices)
+    rows = [old.indices.tolist().index(index) for index in new.indices]
+    np.testing.assert_allclose(new.predictions, old.predictions[rows], rtol=1e-4, atol=1e-4)
+    # Fold 1 was trained on the validation set: there are no metrics that could mislead.
+    assert ("validation" in record["metrics"]) == (model == "LSTM-448")
+    assert record["seen"]["validation"] == (0 if model == "LSTM-448" else 8)
+
+
+def test_a_fold_that_has_seen_the_validation_set_is_not_retrained(results, data, tmp_path):
+    with pytest.raises(ValueError, match="trained on 8 of the 8 configurations of this validation"):
+        run(results, data, tmp_path, "LSTM-448-f1")
+    assert not (tmp_path / "checkpoint.pt").exists()
+
+
+def test_a_checkpoint_that_knows_the_test_set_is_refused(results, data, tmp_path):
+    folder = train(data, split_72(100), tmp_path / "11_lstm_448" / "seed-42")
+    split = split_80(len(data))
+    mask = records.load_trained_on(folder).indices
+    mask[split.test[0]] = True  # one configuration is enough
+    records.save_trained_on(folder, mask, len(data), data.fingerprint)
+    refusal = "was trained on 1 of the 12 configurations of this test set"
+    with pytest.raises(ValueError, match=refusal):
+        retraining.load_checkpoint(folder, data, split)
+    # nor does training itself take it, or evaluation
+    seen = records.load_trained_on(folder)
+    with pytest.raises(ValueError, match=refusal):
+        fit(build_model("LSTM-448", hidden_size=4), data, split, CONFIG, tmp_path / "x",
+            trained_before=seen)  # fmt: skip
+    model, _ = load_model(folder)
+    result = fit(model, data, split_72(100), CONFIG, folder)
+    records.save_trained_on(folder, split_72(100).test[:2], len(data), data.fingerprint)
+    with pytest.raises(ValueError, match="LSTM-448 was trained on 2 of the 20"):
+        evaluation.evaluate_run(
+            model, data, split_72(100), CONFIG, result, folder, notebook="11_lstm_448"
+        )
+
+
+def test_a_checkpoint_of_which_nobody_knows_is_refused(results, data, tmp_path):
+    folder = train(data, split_72(100), tmp_path / "11_lstm_448" / "seed-42")
+    (folder / "trained_on.npz").unlink()
+    with pytest.raises(FileNotFoundError, match="nobody knows what these weights were trained on"):
+        retraining.load_checkpoint(folder, data, split_80(len(data)))
+
+
+def test_a_checkpoint_of_other_data_is_refused(results, data):
+    folder = retraining.find_checkpoint(results, "LSTM-448")
+    other = load_cicy4(subset=100, subset_seed=1)
+    with pytest.raises(ValueError, match="trained on another list of 100 configurations"):
+        retraining.load_checkpoint(folder, other, split_80(100))
+    turned = load_cicy4(subset=100, layout="descending")
+    with pytest.raises(ValueError, match="trained on the layout 'stored'"):
+        retraining.load_checkpoint(folder, turned, split_80(100))
+
+
+def test_a_training_cut_short_is_no_checkpoint(data, tmp_path):
+    short = dataclasses.replace(CONFIG, max_epochs=5, max_hours=1e-12)
+    folder = train(data, split_72(100), tmp_path / "11_lstm_448" / "seed-42", config=short)
+    with pytest.raises(ValueError, match="was cut short and can go on"):
+        retraining.load_checkpoint(folder, data, split_80(100))
+
+
+def test_the_best_of_several_seeds_is_the_checkpoint(data, tmp_path):
+    for seed in (1, 2, 3):
+        config = dataclasses.replace(CONFIG, seed=seed)
+        train(data, split_72(100), tmp_path / "11_lstm_448" / f"seed-{seed}", config=config)
+    losses = {
+        folder: record["training"]["best_validation_loss"]
+        for folder, record in records.trained(tmp_path)
+    }
+    assert len(losses) == 3
+    assert retraining.find_checkpoint(tmp_path, "LSTM-448") == min(losses, key=losses.get)
+
+
+def test_a_missing_checkpoint_is_named(results, data, tmp_path):
+    with pytest.raises(FileNotFoundError, match="no finished run of LSTM-424"):
+        retraining.find_checkpoint(results, "LSTM-424")
+    run(results, data, tmp_path / "14_retraining" / "d80")
+    with pytest.raises(FileNotFoundError, match="no finished run of LSTM-448-d80"):
+        retraining.find_checkpoint(tmp_path, "LSTM-448-d80")  # of the 80 % split itself
+
+
+def test_masks_come_back(tmp_path):
+    records.save_trained_on(tmp_path, [0, 9, 10], 11, "list")
+    mask = records.load_trained_on(tmp_path)
+    assert mask.fingerprint == "list"
+    assert np.flatnonzero(mask.indices).tolist() == [0, 9, 10]
+    assert len(mask.indices) == 11
+    assert mask.count(np.array([0, 1, 9])) == 2
+
+
+def test_the_mask_is_there_before_the_first_weights(data, tmp_path, monkeypatch):
+    def check(path, state):
+        assert records.load_trained_on(path.parent).count(split_72(100).train) == 72
+        raise MemoryError
+
+    monkeypatch.setattr(training.checkpoint, "save_state", check)
+    model = build_model("LSTM-448", hidden_size=4, seed=1)
+    with pytest.raises(MemoryError):
+        fit(model, data, split_72(100), CONFIG, tmp_path)
