@@ -12,6 +12,8 @@ usage: bash run_all.sh [--profile smoke|quick|paper] [--only NAME...] [--run NAM
                              run the notebooks into results/<run>/; again: go on
        bash run_all.sh status [--run NAME]
                              how far every run is
+       bash run_all.sh report [--run NAME]
+                             results/<run>/index.html: every table and figure of a run, for a browser
        bash run_all.sh test [--long]
                              lint and tests (--long: also those that take minutes)
        bash run_all.sh help  this text; bash run_all.sh --help: the options of the first line
@@ -83,6 +85,7 @@ job=run
 case ${1-} in
   "" | -p | --*) ;;
   status) job=status && shift ;;
+  report) job=report && shift ;;
   test) job=test && shift ;;
   help | -h) usage && exit 0 ;;
   *) refuse "there is no command '$1'" ;;

@@ -6,18 +6,27 @@ notebooks) and arXiv 1405.2073 (statistics of the list, quoted in 2405.17406, eq
 
 from __future__ import annotations
 
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from cicy_utils.data import HODGE_NAMES, find_data_file
-from cicy_utils.records import METRICS_FILE, read_metrics
+from cicy_utils.records import METRICS_FILE
 
 FILE_NAME = "paper_results.csv"
 MEASURES = ("accuracy", "mse", "mae", "r2")
 ACCURACIES = [f"accuracy_{name}" for name in HODGE_NAMES]
 CONSTANT = "constant prediction"
+ENSEMBLES_FILE = "ensembles.json"
+BASELINES_FILE = "baselines.json"
+
+# Settings that say where a model was trained, or which of several equal runs it is.
+NOT_THE_RECIPE = ("seed", "device", "max_hours")
 
 # Mean, largest and smallest Hodge numbers of the list as published, arXiv 1405.2073.
 LIST_STATISTICS = {
@@ -53,29 +62,31 @@ def published_model(name: str, split: int = 72) -> pd.Series:
     return table.loc[(name, split)]
 
 
-def beside_ours(model: str, metrics: dict[str, Any]) -> pd.DataFrame:
+def beside_ours(model: str, metrics: dict[str, Any], split: int = 72) -> pd.DataFrame:
     """Published, ours and the difference (ours less published), raw decoding of the test part.
 
     metrics: the section of that name in metrics.json. Rows: accuracy (percent), MSE, MAE and R2
-    of every Hodge number, the last three also as a mean.
+    of every Hodge number, the last three also as a mean. Published is NaN for what is not.
     """
-    theirs, ours = published_model(model), metrics["test"]["raw"]
+    theirs, ours = _published_or_nothing(model, split), metrics["test"]["raw"]
     rows = [f"{measure}_{name}" for measure in MEASURES for name in (*HODGE_NAMES, "mean")]
     rows.remove("accuracy_mean")
     table = pd.DataFrame(
-        {"published": theirs[rows], "ours": [ours[row] for row in rows]}, index=rows, dtype=float
+        {"published": theirs.reindex(rows), "ours": [ours[row] for row in rows]},
+        index=rows,
+        dtype=float,
     )
     return table.assign(difference=table["ours"] - table["published"])
 
 
-def headline(model: str, metrics: dict[str, Any]) -> pd.DataFrame:
+def headline(model: str, metrics: dict[str, Any], split: int = 72) -> pd.DataFrame:
     """Test accuracies in percent: published, this run, their difference, the training mode.
 
     Columns accuracy_h11 ... accuracy_h22 and accuracy_all (all four right, not published).
     """
     columns = [*ACCURACIES, "accuracy_all"]
     rows = {
-        "published": published_model(model).reindex(columns),
+        "published": _published_or_nothing(model, split).reindex(columns),
         "this run": pd.Series(metrics["test"]["raw"])[columns],
         CONSTANT: pd.Series(metrics["constant"]["raw"])[columns],
     }
@@ -84,43 +95,175 @@ def headline(model: str, metrics: dict[str, Any]) -> pd.DataFrame:
     return table.loc[["published", "this run", "difference", CONSTANT]]
 
 
-def results_table(run_dir: Path | str) -> pd.DataFrame:
-    """One row for every finished model in a run folder, in the order of the notebooks.
+def collect(run_dir: Path | str) -> list[dict[str, Any]]:
+    """Every result in a run folder, finished or not, as records in the shape of metrics.json.
 
-    Read from the metrics.json files in results/<run>/<notebook>/<variant>/. Columns: model,
-    variant, label, weights, epochs, minutes, the raw test accuracies accuracy_h11 ... accuracy_all
-    and published_h11 ... published_h22 (percent), mse_mean, mae_mean, r2_mean. The last row
-    answers every configuration with the training mode. Empty when nothing has finished.
+    Added to each: folder (where it was read), kind and file (its name in the folder). Kinds:
+    "model" from metrics.json; "ensemble" from ensembles.json, with members, member_weights and
+    chosen_by; "baseline" from baselines.json, and the constant prediction of the models' own test
+    sets where that is missing. Files that cannot be read are left out.
     """
-    records = [
-        read_metrics(path.parent) for path in sorted(Path(run_dir).glob(f"*/*/{METRICS_FILE}"))
+    run_dir = Path(run_dir)
+    records = []
+    for path in sorted(run_dir.glob(f"*/*/{METRICS_FILE}")):
+        record = read_json(path)
+        if isinstance(record, dict) and "model" in record:
+            records.append(record | {"folder": path.parent, "kind": "model", "file": path.name})
+    for path in sorted(run_dir.glob(f"*/*/{ENSEMBLES_FILE}")):
+        records += [_ensemble(entry, path) for entry in read_json(path) or ()]
+    for path in sorted(run_dir.glob(f"*/*/{BASELINES_FILE}")):
+        place = {"folder": path.parent, "kind": "baseline", "file": path.name}
+        records += [entry | place for entry in read_json(path) or ()]
+    return records + _constants(records)
+
+
+def key(record: dict[str, Any]) -> tuple[str, int]:
+    """Name and training share, the index of `published`; folds belong to the 72 % split."""
+    return record["model"], 80 if record["split"].get("name") == "80" else 72
+
+
+def comparable(records: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """Sort records into groups, inside which they may stand in one table; the main one first.
+
+    In a group all have the same configurations (data fingerprint), all of one training share the
+    same test set (fingerprint), and runs of one name differ in nothing but the seed.
+    """
+    solid = [record for record in records if record["kind"] != "baseline"]
+    data, tests = Counter(map(_data, solid)), Counter(map(_test, solid))
+    recipes = Counter(map(_recipe, solid))
+    commonest = sorted(
+        records, key=lambda r: (-data[_data(r)], -tests[_test(r)], -recipes[_recipe(r)])
+    )
+    groups: list[list[dict[str, Any]]] = []
+    for record in commonest:
+        for group in groups:
+            if not _conflict([*group, record]):
+                group.append(record)
+                break
+        else:
+            groups.append([record])
+    order = {id(record): number for number, record in enumerate(records)}
+    return [sorted(group, key=lambda record: order[id(record)]) for group in groups]
+
+
+def require_comparable(records: Sequence[dict[str, Any]]) -> None:
+    """ValueError when records must not stand in one table, with the reason."""
+    if conflict := _conflict(records):
+        raise ValueError(f"{conflict}; sort the records with paper.comparable first")
+
+
+def results_table(run_dir: Path | str) -> pd.DataFrame:
+    """One row for every finished result in a run folder, in the order of the notebooks.
+
+    Columns: model, kind, split (training share, percent), group (rows of the same split and group
+    may be compared, see `comparable`; 0 is the main one), notebook, variant, label, weights,
+    epochs, minutes, the raw test accuracies accuracy_h11 ... accuracy_all and published_h11 ...
+    published_h22 (percent), mse_mean, mae_mean, r2_mean. Baselines are the last rows of their
+    group. Empty when nothing has finished.
+    """
+    rows = [
+        {"group": number, **_result(record)}
+        for number, group in enumerate(comparable(collect(run_dir)))
+        for record in group
     ]
-    records = [record for record in records if "model" in record]
-    rows = [_result(record) for record in records]
-    if records:
-        constant = records[0]["metrics"]["constant"]["raw"]
-        rows.append({"model": CONSTANT, "label": records[0]["label"], **_measures(constant)})
-    columns = ["model", "variant", "label", "weights", "epochs", "minutes", *_measures({})]
+    columns = ["model", "kind", "split", "group", "notebook", "variant", "label", "weights"]
+    columns += ["epochs", "minutes", *_measures({})]
     columns += [f"published_{name}" for name in HODGE_NAMES]
     return pd.DataFrame(rows, columns=columns)
 
 
 def _result(record: dict[str, Any]) -> dict[str, Any]:
-    theirs = published()
-    key = (record["model"], 72)
-    names = {f"published_{name}": f"accuracy_{name}" for name in HODGE_NAMES}
+    theirs = _published_or_nothing(*key(record))
+    training = record.get("training", {})
     return {
         "model": record["model"],
-        "variant": record["variant"],
+        "kind": record["kind"],
+        "split": key(record)[1],
+        "notebook": record["folder"].parent.name,
+        "variant": record["folder"].name,
         "label": record["label"],
-        "weights": record["weights"],
-        "epochs": record["training"]["epochs"],
-        "minutes": record["training"]["seconds"] / 60,
+        "weights": record.get("weights"),
+        "epochs": training.get("epochs"),
+        "minutes": training["seconds"] / 60 if training else None,
         **_measures(record["metrics"]["test"]["raw"]),
-        **{ours: theirs.loc[key, column] for ours, column in names.items() if key in theirs.index},
+        **{f"published_{name}": theirs.get(f"accuracy_{name}") for name in HODGE_NAMES},
     }
 
 
 def _measures(metrics: dict[str, float]) -> dict[str, float | None]:
     names = [*ACCURACIES, "accuracy_all", "mse_mean", "mae_mean", "r2_mean"]
     return {name: metrics.get(name) for name in names}
+
+
+def _published_or_nothing(model: str, split: int) -> pd.Series:
+    table = published()
+    known = (model, split) in table.index
+    return table.loc[(model, split)] if known else pd.Series(np.nan, index=table.columns)
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds; None where there is none or it cannot be read."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _ensemble(entry: dict[str, Any], path: Path) -> dict[str, Any]:
+    """An entry of ensembles.json in the shape of metrics.json."""
+    return {
+        "model": entry["name"],
+        "kind": "ensemble",
+        "label": entry["label"],
+        "data": {"fingerprint": entry["data_fingerprint"]},
+        "split": {"name": entry["split"], "fingerprints": {"test": entry["test_fingerprint"]}},
+        "metrics": entry["metrics"],
+        "members": entry["members"],
+        "member_weights": entry["weights"],
+        "chosen_by": entry["chosen_by"],
+        "folder": path.parent,
+        "file": path.name,
+    }
+
+
+def _constants(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The constant prediction on every test set that has no baseline of that name."""
+    records = list(records)
+    known = {_test(record) for record in records if record["model"] == CONSTANT}
+    found = []
+    for record in records:
+        if _test(record) not in known and "constant" in record["metrics"]:
+            known.add(_test(record))
+            shared = {name: record[name] for name in ("label", "data", "split", "folder", "file")}
+            metrics = {"test": record["metrics"]["constant"]}
+            found.append({"model": CONSTANT, "kind": "baseline", "metrics": metrics} | shared)
+    return found
+
+
+def _data(record: dict[str, Any]) -> str | None:
+    return record["data"].get("fingerprint")
+
+
+def _test(record: dict[str, Any]) -> tuple:
+    fingerprint = record["split"].get("fingerprints", {}).get("test")
+    return _data(record), key(record)[1], fingerprint
+
+
+def _recipe(record: dict[str, Any]) -> str:
+    """What runs of one name must share to be repetitions of each other."""
+    settings = {k: v for k, v in record.get("settings", {}).items() if k not in NOT_THE_RECIPE}
+    told = [record.get(name) for name in ("label", "weights", "members", "member_weights")]
+    return json.dumps([*key(record), settings, told], sort_keys=True)
+
+
+def _conflict(records: Sequence[dict[str, Any]]) -> str:
+    """Why records must not stand in one table; empty when they may."""
+    if len({_data(record) for record in records}) > 1:
+        return "the results rest on different configurations"
+    tests = {_test(record) for record in records}
+    if len(tests) > len({split for _, split, _ in tests}):
+        return "the results rest on different test sets"
+    recipes = {(key(record), _recipe(record)) for record in records}
+    if len(recipes) > len({name for name, _ in recipes}):
+        return "runs of one name were made with different settings"
+    return ""

@@ -6,6 +6,7 @@ Every table of anything but the paper's recipe carries the label of its run in t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import ArrayLike
 from pandas.io.formats.style import Styler
 from torch import nn
 
-from cicy_utils import metrics, paper, topology
+from cicy_utils import cross_validation, ensembles, metrics, paper, prediction, records, topology
 from cicy_utils.data import HODGE_NAMES
 from cicy_utils.models import describe
 from cicy_utils.records import Predictions
@@ -25,6 +26,7 @@ from cicy_utils.training import duration
 SYMBOLS = {name: f"h<sup>{name[1]},{name[2]}</sup>" for name in HODGE_NAMES}
 PARTS = {
     "train": "training",
+    "out_of_fold": "out of fold",
     "validation": "validation",
     "test": "test",
     "constant": f"{paper.CONSTANT} (test)",
@@ -71,7 +73,7 @@ def style(frame: pd.DataFrame, caption: str, label: str = "", *, decimals: int =
 
 def headline(record: dict[str, Any]) -> Styler:
     """Test accuracies: published, this run, and always the same answer."""
-    table = paper.headline(record["model"], record["metrics"])
+    table = paper.headline(record["model"], record["metrics"], paper.key(record)[1])
     return style(
         _without_prefix(table, "accuracy_"),
         f"{record['model']}: exactly right test configurations, in percent",
@@ -81,7 +83,8 @@ def headline(record: dict[str, Any]) -> Styler:
 
 def beside_paper(record: dict[str, Any]) -> Styler:
     """Accuracy, MSE, MAE and R2 of the test part: published, ours, and the constant prediction."""
-    table = paper.beside_ours(record["model"], record["metrics"])[["published", "ours"]]
+    table = paper.beside_ours(record["model"], record["metrics"], paper.key(record)[1])
+    table = table[["published", "ours"]]
     table["constant"] = pd.Series(record["metrics"]["constant"]["raw"])
     names = {"accuracy": "accuracy (%)", "mse": "MSE", "mae": "MAE", "r2": "R<sup>2</sup>"}
     table.index = pd.MultiIndex.from_tuples(row.split("_") for row in table.index)
@@ -113,9 +116,137 @@ def permuted(record: dict[str, Any]) -> Styler:
 
 def parts(record: dict[str, Any]) -> Styler:
     """Raw accuracies of the parts of the split: the gap is what is learned by heart."""
-    rows = {name: record["metrics"][part]["raw"] for part, name in PARTS.items()}
+    measured = record["metrics"]
+    rows = {name: measured[part]["raw"] for part, name in PARTS.items() if part in measured}
     caption = "Accuracy (%) by part of the split, raw predictions"
     return style(_accuracies(pd.DataFrame(rows).T), caption, record["label"])
+
+
+def seeds(run_dirs: Sequence[Path]) -> Styler:
+    """Raw test accuracies of the same training from several seeds, with median and range."""
+    runs = [records.read_metrics(folder) for folder in run_dirs]
+    rows = {f"seed {run['seed']}": run["metrics"]["test"]["raw"] for run in runs}
+    table = _accuracies(pd.DataFrame(rows).T)
+    if len(runs) > 1:
+        table = pd.concat([table, table.agg(["median", "min", "max"])])
+        table = table.rename(index={"min": "lowest", "max": "highest"})
+    constant = _accuracies(pd.DataFrame(runs[0]["metrics"]["constant"]).T).loc["raw"]
+    table.loc[paper.CONSTANT] = constant
+    label = records.joint_label(run["label"] for run in runs)
+    return style(table, f"{runs[0]['model']}: test accuracy (%) by seed", label)
+
+
+def beside_published(
+    results: Mapping[str, Mapping[str, float]], split: int, caption: str, label: str = ""
+) -> Styler:
+    """Test accuracies of several results: published, ours and the difference, ours less published.
+
+    results: the paper's name of a result to its raw metrics; None for one that is not there yet.
+    split: 72 or 80, of the published ones.
+    """
+    names = [*paper.ACCURACIES, "accuracy_all"]
+    ours = pd.DataFrame({name: row or {} for name, row in results.items()}).T.reindex(columns=names)
+    ours = ours.astype(float)
+    theirs = paper.published().xs(split, level="split")
+    theirs = theirs.reindex(index=ours.index, columns=paper.ACCURACIES)
+    difference = ours[paper.ACCURACIES] - theirs
+    sides = {"published": theirs, "ours": ours, "difference": difference}
+    table = pd.concat(
+        {side: _without_prefix(part, "accuracy_") for side, part in sides.items()}, axis=1
+    )
+    return style(table, caption, label)
+
+
+def folds(found: Mapping[Path, dict[str, Any]]) -> Styler:
+    """Test accuracies of the folds that are done, beside Table 6 of the paper."""
+    results = {record["model"]: record["metrics"]["test"]["raw"] for record in found.values()}
+    label = records.joint_label(record["label"] for record in found.values())
+    return beside_published(results, 72, "Test accuracy (%) of each fold (paper, Table 6)", label)
+
+
+def out_of_fold(found: Mapping[Path, dict[str, Any]]) -> Styler:
+    """Accuracies of each fold on the piece it was not trained on, and of all pieces together."""
+    rows = {
+        record["model"]: {"configurations": record["split"]["sizes"]["validation"]}
+        | record["metrics"]["out_of_fold"]["raw"]
+        for record in found.values()
+    }
+    together = cross_validation.out_of_fold(list(found))
+    measured = metrics.evaluate(together.predictions, together.labels).loc["raw"]
+    rows["together"] = {"configurations": len(together.indices), **measured}
+    table = pd.DataFrame(rows).T
+    shown = _accuracies(table)
+    shown.insert(0, "configurations", table["configurations"].astype(int))
+    label = records.joint_label(record["label"] for record in found.values())
+    return style(shown, "Accuracy (%) out of fold", label)
+
+
+def retrained(record: dict[str, Any]) -> Styler:
+    """Test accuracies on the 80 % split: published, ours, the checkpoint before, the constant."""
+    table = paper.headline(record["model"], record["metrics"], 80)
+    if before := record["metrics"].get("test_before"):
+        row = pd.Series(before["raw"]).reindex(table.columns)
+        table = pd.concat([table.iloc[:3], row.to_frame("before retraining").T, table.iloc[3:]])
+    return style(
+        _without_prefix(table.astype(float), "accuracy_"),
+        f"{record['model']}: exactly right test configurations, in percent",
+        record["label"],
+    )
+
+
+def members(found: Mapping[str, ensembles.Members], label: str = "") -> Styler:
+    """Which results may join the ensembles of each split, and what keeps the others out."""
+    rows = [
+        {"test set of": f"{split} %", "result": name, "takes part": answer}
+        for split, there in found.items()
+        for name, answer in [
+            *((name, f"yes ({member.place})") for name, member in there.members.items()),
+            *there.left_out.items(),
+        ]
+    ]
+    table = pd.DataFrame(rows, columns=["test set of", "result", "takes part"])
+    return style(table, "Results of this run folder", label)
+
+
+def paper_ensembles(record: dict[str, Any], entries: Sequence[dict], split: str) -> Styler:
+    """The paper's ensembles on one split: published accuracies, ours, and what is missing."""
+    ours = {entry["name"]: entry["metrics"]["test"]["raw"] for entry in entries}
+    results = {name: ours.get(name) for name, e in ensembles.PAPER.items() if e.split == split}
+    caption = f"Test accuracy (%) of the paper's ensembles, {split} % split"
+    for name, lacking in record["missing"].items():
+        if name in results:
+            caption += f"<br>{name} is missing: there is no {', no '.join(lacking)}"
+    return beside_published(results, int(split), caption, record["label"])
+
+
+def climbs(record: dict[str, Any]) -> Styler:
+    """The weights that hill climbing chose, and which results it was not allowed to use."""
+    rows = [
+        {"ensemble": f"Climb-{split}", "member": name, "weight": weight, "why not": ""}
+        for split, climb in record["climbs"].items()
+        for name, weight in climb["weights"].items()
+    ]
+    rows += [
+        {"ensemble": f"Climb-{split}", "member": name, "weight": None, "why not": reason}
+        for split, climb in record["climbs"].items()
+        for name, reason in climb["left_out"].items()
+    ]
+    table = pd.DataFrame(rows, columns=["ensemble", "member", "weight", "why not"])
+    table["weight"] = table["weight"].astype(float)
+    return style(table, "Hill climbing on the validation set", record["label"], decimals=3)
+
+
+def picks(record: dict[str, Any]) -> Styler:
+    """Test accuracies of what test accuracy would pick, and of what validation picked."""
+    rows = [
+        {"split": f"{split} %", "picked": how, "pick": pick["name"], **pick["test"]}
+        for split, by in record["picks"].items()
+        for how, pick in by.items()
+    ]
+    names = ["split", "picked", "pick"]
+    table = pd.DataFrame(rows, columns=[*names, *paper.ACCURACIES, "accuracy_all"])
+    shown = pd.concat([table[names], _accuracies(table)], axis=1)
+    return style(shown, "Test accuracy (%) by how an ensemble was picked", record["label"])
 
 
 def misses(predictions: Predictions, label: str = "") -> Styler:
@@ -142,6 +273,12 @@ def exact(configurations: Mapping[str, ArrayLike], label: str = "") -> Styler:
     }
     table = pd.DataFrame.from_dict(rows, orient="index", columns=[*HODGE_NAMES, "χ"])
     return style(table, "Exact, computed from the configuration matrix", label)
+
+
+def example(matrix: ArrayLike, run_dir: Path, label: str = "") -> Styler:
+    """What a trained network says of one configuration matrix, beside the exact numbers."""
+    table = prediction.predict(matrix, run_dir)
+    return style(table, "One configuration, predicted and exact", label)
 
 
 def splits(all_splits: Sequence[Split], label: str = "") -> Styler:
@@ -199,20 +336,39 @@ def list_faults(record: dict[str, Any]) -> Styler:
     return style(table, "Number of configurations whose", record["label"])
 
 
+def baselines(found: Sequence[dict[str, Any]]) -> Styler:
+    """Test accuracies of what needs no network, at the 72 % split, in the three decodings."""
+    chosen = [record for record in found if paper.key(record)[1] == 72]
+    rows = {
+        (record["model"], decoding): measures
+        | {"learned from": record["training"]["configurations"]}
+        for record in chosen
+        for decoding, measures in record["metrics"]["test"].items()
+    }
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    shown = _accuracies(table).assign(**{"learned from": table["learned from"].astype(int)})
+    shown.index = [", ".join(row) for row in rows]
+    return style(shown, "Test accuracy (%), and number of configurations learned from",
+                 chosen[0]["label"])  # fmt: skip
+
+
 def run_facts(record: dict[str, Any]) -> Styler:
     """Run time, hardware, versions, sizes and fingerprints of a run that trained a model."""
     training, split = record["training"], record["split"]
     reason = STOP_REASONS.get(training["stop_reason"], training["stop_reason"])
     sizes = ", ".join(f"{size:,} {part}" for part, size in split["sizes"].items())
+    name = f"{split['name']} %" if split["name"].isdigit() else split["name"]
     facts = {
         "training": f"{training['epochs']:,} epochs in {duration(training['seconds'])}: {reason}",
         "best epoch": f"{training['best_epoch']:,}, "
         f"validation loss {training['best_validation_loss']:.4g}",
         "device": f"{training['device']}, {record['settings']['precision']}",
         "seed": record["seed"],
-        "split": f"{split['name']} %, seed {split['seed']}: {sizes}",
+        "split": f"{name}, seed {split['seed']}: {sizes}",
         **{f"{part}, sha256": sha for part, sha in split["fingerprints"].items()},
     }
+    if "checkpoint" in record:
+        facts = {"checkpoint": record["checkpoint"]} | facts
     return _facts(facts | _machine(record), record["label"])
 
 

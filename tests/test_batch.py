@@ -306,13 +306,145 @@ def test_a_missing_notebook_is_named(tmp_path):
 @pytest.mark.parametrize("profile", profiles.PROFILES)
 def test_profiles_fit_the_notebooks(profile, tmp_path):
     tasks = runner.plan(profile, tmp_path / "run", ROOT / "notebooks")
-    assert [task.name for task in tasks] == list(profiles.NOTEBOOKS)
+    names = [task.name for task in tasks]
+    assert list(dict.fromkeys(names)) == list(profiles.NOTEBOOKS)
+    assert len({task.run_dir for task in tasks}) == len(tasks)
     for task in tasks:
         assert task.source.is_file()
         assert profiles.parameters(profile, task.name).items() <= task.settings.items()
-    by_name = {task.name: task for task in tasks}
-    assert by_name["00_data"].variant == "list"
-    assert by_name["11_lstm_448"].variant == "seed-42"
+        assert {need.split("/")[0] for need in task.needs} <= set(names[: names.index(task.name)])
+        assert set(task.reads) <= set(names[: names.index(task.name)])
+    variants = {}
+    for task in tasks:
+        variants.setdefault(task.name, []).append(task.variant)
+    assert variants["00_data"] == ["list"]
+    assert variants["11_lstm_448"] == ["seed-42"]
+    assert variants["13_cross_validation"] == [f"fold-{fold}" for fold in range(5)]
+    assert variants["14_retraining"] == [
+        "LSTM-448-d80",
+        "LSTM-424-d80",
+        "CNN-LSTM-400-d80",
+        "CNN-LSTM-400",
+        "LSTM-448-f1",
+    ]
+    assert variants["15_ensembles"] == ["all"]
+
+
+@pytest.mark.parametrize("profile", profiles.PROFILES)
+def test_all_models_of_a_profile_have_the_same_configurations(profile, tmp_path):
+    """Else retraining and ensembles could not use them."""
+    tasks = runner.plan(profile, tmp_path / "run", ROOT / "notebooks")
+    kinds = ("model", "fold", "retraining", "ensembles")
+    chosen = [task for task in tasks if profiles.NOTEBOOKS[task.name].kind in kinds]
+    assert len(chosen) == 12 + 5 + 5 + 1
+    assert len({task.settings["SUBSET"] for task in chosen}) == 1
+
+
+def test_a_variant_can_be_chosen_by_its_parameter(tmp_path):
+    def plan(only, **overrides):
+        return runner.plan(
+            "smoke", tmp_path / "run", ROOT / "notebooks", only=only, overrides=overrides
+        )
+
+    assert [task.variant for task in plan(["13"], FOLD="3")] == ["fold-3"]
+    retraining = plan(["14"], MODEL="CNN-LSTM-400")
+    assert [task.variant for task in retraining] == ["CNN-LSTM-400-d80", "CNN-LSTM-400"]
+    assert [task.model for task in retraining] == ["CNN-LSTM-400", None]
+    assert [task.model for task in plan(["13"], MODEL="LSTM-400")] == ["LSTM-400"] * 5
+    with pytest.raises(ValueError, match="14_retraining has no variant with MODEL 'LSTM-456'"):
+        plan(["14"], MODEL="LSTM-456")
+
+
+def test_several_seeds_have_folders_beside_the_first(tmp_path):
+    def plan(seeds):
+        (task,) = runner.plan(
+            "smoke",
+            tmp_path / "run",
+            ROOT / "notebooks",
+            only=["11"],
+            overrides={"SEEDS": seeds},
+        )
+        return task
+
+    task = plan("[7, 8]")
+    assert [folder.name for folder in task.folders] == ["seed-7", "seed-8"]
+    assert task.run_dir.name == "seed-7"
+    # The folder of seed 7 holds the same as if it were the only one.
+    assert task.identity == plan("[7]").identity
+    for wrong, message in (
+        ("7", "SEEDS is a list such as"),
+        ("[]", "must not be empty"),
+        ("[7, 7]", "different whole numbers"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            plan(wrong)
+
+
+def finish(task: runner.Task, at: float, **metrics) -> None:
+    """Leave what a finished task leaves."""
+    done = Status(task.name, task.variant, "done", runner._plain(task.identity), task.source_hash)
+    done.write(task.run_dir)
+    for folder in task.folders:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "metrics.json").write_text(json.dumps(metrics))
+        os.utime(folder / "metrics.json", (at, at))
+
+
+def test_a_task_is_done_when_all_its_seeds_are(tmp_path):
+    plan = {"only": ["11"], "overrides": {"SEEDS": "[7, 8]"}}
+    (task,) = runner.plan("smoke", tmp_path / "run", ROOT / "notebooks", **plan)
+    finish(task, 1.0)
+    assert runner.is_done(task)
+    second = task.folders[1] / "metrics.json"
+    second.write_text('{"training": {"stop_reason": "time_limit"}}')
+    assert not runner.is_done(task)
+    second.unlink()
+    assert not runner.is_done(task)
+
+
+def test_newer_results_make_what_read_them_due_again(tmp_path):
+    tasks = runner.plan("smoke", tmp_path / "run", ROOT / "notebooks", only=["11", "14", "15"])
+    by_title = {task.title: task for task in tasks}
+    for at, task in enumerate(tasks):
+        finish(task, float(at))
+    assert all(map(runner.is_done, tasks))
+    finish(by_title["14_retraining/CNN-LSTM-400"], 100.0)
+    assert not runner.is_done(by_title["15_ensembles"])
+    assert runner.is_done(by_title["14_retraining/LSTM-448-d80"])
+    finish(by_title["11_lstm_448"], 100.0)
+    assert not runner.is_done(by_title["14_retraining/LSTM-448-d80"])
+    assert runner.is_done(by_title["14_retraining/LSTM-424-d80"])
+
+
+@pytest.mark.notebooks
+def test_variants_are_run_blocked_and_skipped_one_by_one(tmp_path):
+    fails = [*GOOD, "assert SEED != 2"]
+    project = Project(tmp_path, {"00_some": fails, "01_each": GOOD, "02_all": GOOD})
+    variants = {f"v-{seed}": profiles.Variant({"SEED": seed}) for seed in (1, 2)}
+    each = {
+        f"after-{seed}": profiles.Variant({"SEED": seed}, needs=(f"00_some/v-{seed}",))
+        for seed in (1, 2)
+    }
+    project.catalogue = {
+        "00_some": Notebook("k", variants=variants),
+        "01_each": Notebook("k", variants=each),
+        "02_all": Notebook("k", "all", after=("00_some", "01_each")),
+    }
+
+    def states():
+        outcomes = runner.run(project.plan(), say=lambda _: None)
+        return {outcome.task.title: outcome.state for outcome in outcomes}
+
+    assert states() == {
+        "00_some/v-1": "done",
+        "00_some/v-2": "failed",
+        "01_each/after-1": "done",
+        "01_each/after-2": "blocked",
+        "02_all": "done",  # it takes what is there
+    }
+    write_notebook(tmp_path / "notebooks", "00_some", GOOD)  # mended
+    assert set(states().values()) == {"done"}
+    assert set(states().values()) == {"skipped"}
 
 
 def test_the_paper_profile_is_the_recipe_of_the_notebooks():
@@ -356,11 +488,13 @@ def test_last_epoch(tmp_path):
 
 
 def test_results_page_says_quick():
+    same = {"group": 0, "split": 72, "kind": "model"}
     rows = [
         {"model": "LSTM-448", "label": "quick run: 60 of 905,684 configurations", "epochs": 3},
         {"model": "constant prediction", "label": "quick run: 60 of 905,684 configurations"},
     ]
-    table = pd.DataFrame(rows, columns=[*summary.COLUMNS, "label"])
+    rows = [row | same for row in rows]
+    table = pd.DataFrame(rows, columns=[*summary.COLUMNS, "label", *same])
     written = summary.markdown("Results of run x", table)
     assert "**Quick run: 60 of 905,684 configurations.**" in written
     assert "claim nothing" in written
@@ -415,5 +549,5 @@ def test_run_all_refuses_before_it_installs(arguments, tmp_path):
 def test_run_all_tells_what_it_can_do():
     done = subprocess.run(["bash", ROOT / "run_all.sh", "help"], capture_output=True, text=True)
     assert done.returncode == 0
-    for word in ("--profile", "--only", "--run", "status", "test"):
+    for word in ("--profile", "--only", "--run", "status", "report", "test"):
         assert word in done.stdout

@@ -4,8 +4,9 @@ import math
 
 import pandas as pd
 import pytest
+import run_folder
 
-from cicy_utils import models, paper, records
+from cicy_utils import models, paper, paper_tables, records
 from cicy_utils.data import HODGE_NAMES
 from cicy_utils.metrics import constant_prediction, evaluate
 
@@ -80,6 +81,14 @@ def test_headline_has_the_constant_prediction():
     assert math.isnan(table.loc["published", "accuracy_all"])
 
 
+def test_results_without_a_published_counterpart_stand_alone():
+    table = paper.beside_ours("LSTM-424-f0", sections()["metrics"])
+    assert table["published"].isna().all()
+    assert table["ours"].notna().all()
+    at_80 = paper.headline("LSTM-448-d80", sections()["metrics"], split=80)
+    assert at_80.loc["published", "accuracy_h22"] == pytest.approx(84.77024714304116)
+
+
 def test_results_table_reads_the_files_of_a_run(tmp_path):
     for name, model in (("10_lstm_424", "LSTM-424"), ("11_lstm_448", "LSTM-448")):
         records.write_metrics(tmp_path / name / "seed-42", **sections(model))
@@ -91,8 +100,11 @@ def test_results_table_reads_the_files_of_a_run(tmp_path):
     table = paper.results_table(tmp_path)
     assert table["model"].tolist() == ["LSTM-424", "LSTM-448", "constant prediction"]
     assert table["label"].str.startswith("quick run").all()
+    assert table["split"].tolist() == [72] * 3
+    assert table["group"].tolist() == [0] * 3
     ours = table.set_index("model").loc["LSTM-448"]
     assert (ours["epochs"], ours["minutes"], ours["weights"]) == (3, 1.5, 12)
+    assert (ours["notebook"], ours["variant"]) == ("11_lstm_448", "seed-42")
     assert ours["accuracy_h22"] == 50.0
     assert ours["published_h22"] == pytest.approx(78.62612276895389)
     constant = table.set_index("model").loc["constant prediction"]
@@ -104,3 +116,70 @@ def test_results_table_of_nothing_is_empty(tmp_path):
     table = paper.results_table(tmp_path)
     assert isinstance(table, pd.DataFrame) and table.empty
     assert "accuracy_h22" in table
+
+
+def test_collect_finds_models_ensembles_and_baselines(tmp_path):
+    found = paper.collect(run_folder.make(tmp_path / "try"))
+    kinds = [(record["model"], record["kind"], paper.key(record)[1]) for record in found]
+    assert kinds == [
+        ("LSTM-400", "model", 72),
+        ("LSTM-424", "model", 72),
+        ("LSTM-448", "model", 72),
+        ("LSTM-448", "model", 72),
+        ("LSTM-448-f1", "model", 72),
+        ("LSTM-448-d80", "model", 80),
+        ("LSTM-448-f1", "model", 80),
+        ("Ens-4", "ensemble", 72),
+        ("hill climb", "ensemble", 72),
+        ("ridge regression", "baseline", 72),
+        ("constant prediction", "baseline", 72),
+        ("constant prediction", "baseline", 72),
+        ("constant prediction", "baseline", 80),
+    ]
+    assert all((record["folder"] / record["file"]).is_file() for record in found)
+
+
+def test_what_cannot_be_read_is_left_out(tmp_path):
+    (run_folder.write(tmp_path, "a/b", {}) / "metrics.json").write_text('{"model": ')
+    assert paper.collect(tmp_path) == []
+    assert paper.comparable([]) == []
+
+
+def collected(tmp_path, *records):
+    for number, value in enumerate(records):
+        run_folder.write(tmp_path, f"{number}_notebook/seed-42", value)
+    return [record for record in paper.collect(tmp_path) if record["kind"] == "model"]
+
+
+OTHERS = {
+    "different configurations": {"data": {"fingerprint": "else"}},
+    "different test sets": {"split": {"name": "72", "fingerprints": {"test": "else"}}},
+    "different settings": {"settings": {"learning_rate": 0.5}},
+    "with different settings": {"label": "quick run: stopped by hand after 2 epochs"},
+}
+
+
+@pytest.mark.parametrize("reason", OTHERS)
+def test_what_cannot_be_compared_is_kept_apart(tmp_path, reason):
+    same = run_folder.record("LSTM-448")
+    found = collected(tmp_path, same | OTHERS[reason], same, same)
+    assert [len(group) for group in paper.comparable(found)] == [2, 1]
+    with pytest.raises(ValueError, match=f"{reason}; sort the records with paper.comparable"):
+        paper.require_comparable(found)
+    with pytest.raises(ValueError, match=reason):
+        paper_tables.build(4, found)
+    with pytest.raises(ValueError, match=reason):
+        paper_tables.ranking(72, found)
+
+
+def test_seeds_machines_and_the_two_test_sets_can_be_compared(tmp_path):
+    there = {"learning_rate": 0.01, "seed": 43, "device": "cuda", "max_hours": 2.0}
+    found = collected(
+        tmp_path,
+        run_folder.record("LSTM-448"),
+        run_folder.record("LSTM-448", seed=43, settings=there),
+        run_folder.record("LSTM-448-f1", split="fold-1"),
+        run_folder.record("LSTM-448-d80", split="80"),
+    )
+    paper.require_comparable(found)
+    assert paper.comparable(found) == [found]

@@ -18,7 +18,7 @@ RESERVED = ("replaced", "interactive")
 
 
 def parser(word: str) -> argparse.ArgumentParser:
-    """The options of ``run`` or ``status``, as ``run_all.sh`` hands them on."""
+    """The options of ``run``, ``status`` or ``report``, as ``run_all.sh`` hands them on."""
     if word == "status":
         status = argparse.ArgumentParser(
             prog="bash run_all.sh status",
@@ -27,6 +27,20 @@ def parser(word: str) -> argparse.ArgumentParser:
         )
         status.add_argument("--run", type=_run_name, metavar="NAME", help="of this run only")
         return status
+    if word == "report":
+        report = argparse.ArgumentParser(
+            prog="bash run_all.sh report",
+            allow_abbrev=False,
+            description="Make results/<run>/index.html from what is there: a page for a browser "
+            "with every table and figure, beside the paper's.",
+        )
+        report.add_argument(
+            "--run",
+            type=_report_name,
+            metavar="NAME",
+            help="of this run (default: the newest one)",
+        )
+        return report
 
     run = argparse.ArgumentParser(
         prog="bash run_all.sh",
@@ -69,7 +83,7 @@ def check() -> None:
 
 
 def main(arguments: Sequence[str], root: Path = ROOT) -> int:
-    """Do what the word "run" or "status" and its options say; returns the exit code.
+    """Do what the word "run", "status" or "report" and its options say; returns the exit code.
 
     0: all is done; 1: a notebook failed; 2: something is wrong with the arguments; 130: stopped.
     """
@@ -80,6 +94,8 @@ def main(arguments: Sequence[str], root: Path = ROOT) -> int:
 
         print(status.report(root / "results", options.run))
         return 0
+    if word == "report":
+        return report(options.run, root / "results")
     return run(options, root)
 
 
@@ -122,7 +138,21 @@ def run(options: argparse.Namespace, root: Path) -> int:
         print("\nStopped. Run the same command again to go on.", file=sys.stderr)
         return 130
     print(summary.summarize(profile, run_dir, outcomes), flush=True)
+    report(run_dir.name, run_dir.parent)
     return 0 if all(outcome.state in ("done", "skipped") for outcome in outcomes) else 1
+
+
+def report(run: str | None, results: Path) -> int:
+    """Make the report of a run, of the newest if there is no name; 2 where there is none."""
+    from cicy_utils.batch.report import build, newest_run
+
+    try:
+        page = build(results / (run or newest_run(results)))
+    except FileNotFoundError as error:
+        print(f"bash run_all.sh report: {error}", file=sys.stderr)
+        return 2
+    print(f"Report:    {page}", flush=True)
+    return 0
 
 
 def default_profile() -> str:
@@ -142,6 +172,10 @@ def _notebook(text: str) -> str:
         return profiles.find(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _report_name(text: str) -> str:
+    return text if text == "interactive" else _run_name(text)
 
 
 def _run_name(text: str) -> str:

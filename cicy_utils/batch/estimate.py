@@ -56,8 +56,10 @@ def estimate(tasks: Sequence[Task]) -> Estimate:
     trained = [task for task in tasks if task.model]
     if not trained:
         return Estimate(seconds, size, "")
-    weights = {task.name: models.count_weights(models.build_model(task.model)) for task in trained}
-    timed = max(trained, key=lambda task: weights[task.name])
+    weights = {
+        task.run_dir: models.count_weights(models.build_model(task.model)) for task in trained
+    }
+    timed = max(trained, key=lambda task: weights[task.run_dir])
     rate, device = samples_per_second(timed)
     for task in trained:
         n = task.settings["SUBSET"] or LIST_SIZE
@@ -66,9 +68,11 @@ def estimate(tasks: Sequence[Task]) -> Estimate:
             "MAX_EPOCHS"
         ]
         passes += (n + parts["test"]) * FORWARD_SHARE  # every part once, the test set permuted too
-        seconds += passes / rate * weights[task.name] / weights[timed.name]
-        size += weights[task.name] * BYTES_PER_WEIGHT
-        size += (parts["test"] + parts["validation"]) * BYTES_PER_PREDICTION
+        repetitions = len(task.folders)  # one for each seed
+        repetitions *= task.settings.get("TRIALS", 1)  # of a scan
+        seconds += repetitions * passes / rate * weights[task.run_dir] / weights[timed.run_dir]
+        size += repetitions * weights[task.run_dir] * BYTES_PER_WEIGHT
+        size += repetitions * n * BYTES_PER_PREDICTION
     return Estimate(seconds, size, device)
 
 

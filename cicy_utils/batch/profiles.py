@@ -7,8 +7,23 @@ is installed.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One of several tasks of a notebook: the parameters that make it, and what it needs.
+
+    Attributes:
+        parameters: the notebook's own values for this variant.
+        model: the paper's name of the model it trains; None if it trains none.
+        needs: as of a notebook, or one variant of it: "13_cross_validation/fold-1".
+    """
+
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    model: str | None = None
+    needs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -19,21 +34,43 @@ class Notebook:
         kind: which column of a profile applies.
         variant: name of the run folder, in which parameters may stand in braces.
         model: the paper's name of the model it trains; None if it trains none.
-        needs: notebooks whose results it reads.
+        needs: notebooks without whose results it cannot run.
+        after: notebooks whose results it reads if they are there; it runs after them.
+        variants: name of the run folder to what is run there, if that is not one task only.
     """
 
     kind: str
-    variant: str
+    variant: str = ""
     model: str | None = None
     needs: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+    variants: Mapping[str, Variant] = field(default_factory=dict)
+
+    @property
+    def tasks(self) -> Mapping[str, Variant]:
+        """Its variants; the one it has if there are no others."""
+        return self.variants or {self.variant: Variant({}, self.model)}
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Every notebook that it, or one of its variants, needs or runs after."""
+        needs = [*self.needs, *(need for one in self.variants.values() for need in one.needs)]
+        return tuple(dict.fromkeys(need.split("/")[0] for need in (*needs, *self.after)))
 
 
 def _model(name: str) -> Notebook:
-    return Notebook(kind="model", variant="seed-{SEED}", model=name)
+    return Notebook(kind="model", variant="seed-{SEEDS[0]}", model=name)
 
 
-NOTEBOOKS = {
-    "00_data": Notebook(kind="data", variant="list"),
+def _retrained(name: str, notebook: str) -> dict[str, Variant]:
+    return {f"{name}-d80": Variant({"MODEL": name, "RETRAIN": True}, name, (notebook,))}
+
+
+def _evaluated(name: str, need: str) -> dict[str, Variant]:
+    return {name: Variant({"MODEL": name, "RETRAIN": False}, None, (need,))}
+
+
+MODEL_NOTEBOOKS = {
     "01_cnn_gru_384": _model("CNN-GRU-384"),
     "02_cnn_gru_416": _model("CNN-GRU-416"),
     "03_resnet_gru_256": _model("ResNet-GRU-256"),
@@ -48,18 +85,71 @@ NOTEBOOKS = {
     "12_lstm_456": _model("LSTM-456"),
 }
 
+NOTEBOOKS = {
+    "00_data": Notebook(kind="data", variant="list"),
+    **MODEL_NOTEBOOKS,
+    "13_cross_validation": Notebook(
+        kind="fold",
+        variants={f"fold-{fold}": Variant({"FOLD": fold}, "LSTM-448") for fold in range(5)},
+    ),
+    "14_retraining": Notebook(
+        kind="retraining",
+        variants={
+            **_retrained("LSTM-448", "11_lstm_448"),
+            **_retrained("LSTM-424", "10_lstm_424"),
+            **_retrained("CNN-LSTM-400", "07_cnn_lstm_400"),
+            **_evaluated("CNN-LSTM-400", "07_cnn_lstm_400"),
+            **_evaluated("LSTM-448-f1", "13_cross_validation/fold-1"),
+        },
+    ),
+    "15_ensembles": Notebook(
+        kind="ensembles",
+        variant="all",
+        after=(*MODEL_NOTEBOOKS, "13_cross_validation", "14_retraining"),
+    ),
+    "16_hidden_size_scan": Notebook(kind="scan", variant="{MODEL}", model="LSTM-448"),
+}
+
 # What is not named here stays as the notebook has it, which is the paper's recipe. The paper's
 # learning rate of 0.01 needs more steps than the short profiles take before the loss settles.
+# All notebooks of a profile draw the same configurations, or their results could not be compared.
+_SMOKE = {"SUBSET": 300, "BATCH_SIZE": 64, "LEARNING_RATE": 0.001}
+_QUICK = {"SUBSET": 5_000, "BATCH_SIZE": 64, "LEARNING_RATE": 0.001}
 PROFILES: dict[str, dict[str, dict[str, Any]]] = {
     "smoke": {
         "data": {"SUBSET": 300},
-        "model": {"SUBSET": 300, "MAX_EPOCHS": 2, "BATCH_SIZE": 64, "LEARNING_RATE": 0.001},
+        "model": {**_SMOKE, "MAX_EPOCHS": 2},
+        "fold": {**_SMOKE, "MAX_EPOCHS": 2},
+        "retraining": {**_SMOKE, "MAX_EPOCHS": 2},
+        "ensembles": {"SUBSET": 300},
+        "scan": {
+            "SUBSET": 300,
+            "BATCH_SIZE": 64,
+            "MAX_EPOCHS": 2,
+            "LEARNING_RATES": [0.001],
+            "LOWEST_HIDDEN": 8,
+            "HIGHEST_HIDDEN": 32,
+            "TRIALS": 2,
+        },
     },
     "quick": {
-        "data": {},
-        "model": {"SUBSET": 5_000, "MAX_EPOCHS": 5, "BATCH_SIZE": 64, "LEARNING_RATE": 0.001},
+        "data": {"BASELINE_SUBSET": 5_000},  # as many as the models get
+        "model": {**_QUICK, "MAX_EPOCHS": 5},
+        "fold": {**_QUICK, "MAX_EPOCHS": 2},
+        "retraining": {**_QUICK, "MAX_EPOCHS": 2},
+        "ensembles": {"SUBSET": 5_000},
+        # its networks are compared with each other only
+        "scan": {
+            "SUBSET": 2_000,
+            "BATCH_SIZE": 64,
+            "MAX_EPOCHS": 3,
+            "LEARNING_RATES": [0.001],
+            "LOWEST_HIDDEN": 32,
+            "HIGHEST_HIDDEN": 128,
+            "TRIALS": 6,
+        },
     },
-    "paper": {"data": {}, "model": {}},
+    "paper": {kind: {} for kind in ("data", "model", "fold", "retraining", "ensembles", "scan")},
 }
 
 
@@ -98,7 +188,7 @@ def in_order(names: Iterable[str], catalogue: Mapping[str, Notebook] = NOTEBOOKS
     ordered: list[str] = []
 
     def add(name: str) -> None:
-        for need in catalogue[name].needs:
+        for need in catalogue[name].reads:
             add(need)
         if name not in ordered:
             ordered.append(name)

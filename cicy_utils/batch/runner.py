@@ -29,7 +29,7 @@ from traitlets.config import Config
 from cicy_utils.batch import profiles
 from cicy_utils.batch.page import render
 from cicy_utils.batch.status import Status, duration, last_epoch, write_text
-from cicy_utils.records import METRICS_FILE
+from cicy_utils.records import METRICS_FILE, seed_folders
 
 NOTEBOOK_FILE = "notebook.ipynb"
 HTML_FILE = "notebook.html"
@@ -38,10 +38,23 @@ PROGRESS_SECONDS = 20
 KERNEL_START_SECONDS = 120
 
 # Types of the parameters that are None by default, where the notebook itself does not tell.
-OPTIONAL = {"SUBSET": int, "MAX_HOURS": float, "RUN_DIR": str}
+OPTIONAL = {
+    "SUBSET": int,
+    "BASELINE_SUBSET": int,
+    "HIDDEN_SIZE": int,
+    "MAX_HOURS": float,
+    "CHECKPOINT": str,
+    "RUN_DIR": str,
+}
 # Where and how long, not what, is computed: a run may go on with other values.
-MAY_DIFFER = ("RUN_DIR", "DEVICE", "MAX_HOURS")
-TYPE_NAMES = {int: "a whole number", float: "a number", str: "text", bool: "True or False"}
+MAY_DIFFER = ("RUN_DIR", "DEVICE", "MAX_HOURS", "TRIALS")
+TYPE_NAMES = {
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    bool: "True or False",
+    list: "a list such as [42, 43]",
+}
 
 KERNEL_ENVIRONMENT = {
     "CICY_BATCH": "1",  # plain lines of progress instead of bars
@@ -52,24 +65,38 @@ KERNEL_ENVIRONMENT = {
 
 @dataclass(frozen=True)
 class Task:
-    """A notebook to run: its source, its folder, what papermill injects, and all settings."""
+    """A notebook to run: its source, its folder, what papermill injects, and all settings.
+
+    title: the notebook, with the variant where it has several; needs: notebooks, or variants of
+    them, without which it cannot run; reads: notebooks whose results it uses.
+    """
 
     name: str
     source: Path
     run_dir: Path
     injected: dict[str, Any]
     settings: dict[str, Any]
+    title: str
     model: str | None = None
     needs: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()
 
     @property
     def variant(self) -> str:
         return self.run_dir.name
 
     @property
+    def folders(self) -> list[Path]:
+        """Its run folder and, where it trains with more than one seed, those of the others."""
+        return list(seed_folders(self.run_dir, self.settings.get("SEEDS", [0])).values())
+
+    @property
     def identity(self) -> dict[str, Any]:
-        """The settings that decide what is computed."""
-        return {key: value for key, value in self.settings.items() if key not in MAY_DIFFER}
+        """The settings that decide what is computed in its own folder."""
+        settings = {key: value for key, value in self.settings.items() if key not in MAY_DIFFER}
+        if "SEEDS" in settings:
+            settings["SEEDS"] = settings["SEEDS"][:1]  # the other ones have folders of their own
+        return settings
 
     @property
     def source_hash(self) -> str:
@@ -119,22 +146,61 @@ def plan(
     for name in names:
         entry, source = catalogue[name], notebooks / f"{name}.ipynb"
         defaults = default_parameters(source)
-        injected = dict(table[profile][entry.kind])
-        for key in overrides.keys() & defaults.keys():
-            injected[key] = from_text(name, key, overrides[key], defaults[key])
-            unused.discard(key)
-        check_parameters(name, injected, defaults)
-        settings = defaults | injected
-        folder = Path(run_dir).resolve() / name / entry.variant.format_map(settings)
-        injected["RUN_DIR"] = str(folder)
-        check_parameters(name, injected, defaults)
-        tasks.append(Task(name, source, folder, injected, settings, entry.model, entry.needs))
+        chosen = {
+            key: from_text(name, key, overrides[key], defaults[key])
+            for key in overrides.keys() & defaults.keys()
+        }
+        unused -= chosen.keys()
+        for pattern, variant in _variants(name, entry, chosen).items():
+            injected = {**table[profile][entry.kind], **variant.parameters, **chosen}
+            check_parameters(name, injected, defaults)
+            settings = defaults | injected
+            folder = Path(run_dir).resolve() / name / pattern.format_map(settings)
+            if "SEEDS" in settings:
+                seed_folders(folder, settings["SEEDS"])  # refuses what are no seeds
+            injected["RUN_DIR"] = str(folder)
+            check_parameters(name, injected, defaults)
+            needs = (*entry.needs, *variant.needs)
+            task = Task(
+                name,
+                source,
+                folder,
+                injected,
+                settings,
+                title=f"{name}/{folder.name}" if entry.variants else name,
+                model=variant.model and settings.get("MODEL", variant.model),
+                needs=needs,
+                reads=tuple(need.split("/")[0] for need in (*needs, *entry.after)),
+            )
+            tasks.append(task)
     if unused:
         raise ValueError(
             f"none of the chosen notebooks has a parameter {' or '.join(sorted(unused))}; "
             f"{names[-1]} has {', '.join(default_parameters(tasks[-1].source))}"
         )
     return tasks
+
+
+def _variants(
+    name: str, entry: profiles.Notebook, chosen: Mapping[str, Any]
+) -> dict[str, profiles.Variant]:
+    """The variants of a notebook whose own parameters agree with those of the command line.
+
+    Raises:
+        ValueError: none does.
+    """
+    found = {
+        pattern: variant
+        for pattern, variant in entry.tasks.items()
+        if all(chosen.get(key, value) == value for key, value in variant.parameters.items())
+    }
+    if not found:
+        given = ", ".join(f"{key} {value!r}" for key, value in chosen.items())
+        raise ValueError(
+            f"{name} has no variant with {given}; it has {', '.join(entry.tasks)} (choose other "
+            "notebooks with --only)"
+        )
+    return found
 
 
 def default_parameters(source: Path) -> dict[str, Any]:
@@ -172,6 +238,8 @@ def check_parameters(notebook: str, values: Mapping[str, Any], defaults: Mapping
         fits = wanted is None or type(value) in {wanted, int if wanted is float else wanted}
         if not fits and not (value is None and defaults[name] is None):
             raise ValueError(f"{notebook}: {name} is {TYPE_NAMES[wanted]}, not {value!r}")
+        if value == []:
+            raise ValueError(f"{notebook}: {name} must not be empty")
 
 
 def from_text(notebook: str, name: str, text: str, default: Any) -> Any:
@@ -211,19 +279,23 @@ def run(
         status = Status.read(task.run_dir)
         if status and status.alive:
             raise ValueError(
-                f"{task.name} is being run in {task.run_dir} by process {status.pid} on "
+                f"{task.title} is being run in {task.run_dir} by process {status.pid} on "
                 f"{status.host}; wait for it, or choose another name with --run"
             )
-    skipped = {task.name for task in tasks if is_done(task)}
+    redone: set[str] = set()  # notebooks that run now, so that what reads them runs again
+    skipped: set[Path] = set()
     for task in tasks:
-        if task.name not in skipped:
+        if is_done(task) and redone.isdisjoint(task.reads):
+            skipped.add(task.run_dir)
+        else:
+            redone.add(task.name)
             _prepare(task)
 
     outcomes: list[Outcome] = []
     for number, task in enumerate(tasks, start=1):
-        head = f"[{number:2}/{len(tasks)}] {task.name}"
+        head = f"[{number:2}/{len(tasks)}] {task.title}"
         missing = [need for need in task.needs if not _have(need, task, outcomes)]
-        if task.name in skipped:
+        if task.run_dir in skipped:
             outcome = Outcome(task, "skipped")
             say(f"{head}: done before with the same settings")
         elif missing:
@@ -247,17 +319,27 @@ def run(
 def is_done(task: Task) -> bool:
     """Whether a folder holds this very task, finished.
 
-    A training that was cut short by its time limit or by hand is not: it can go on.
+    A training that was cut short by its time limit or by hand is not: it can go on. Nor is
+    something that read the results of other notebooks, if there are newer ones.
     """
     status = Status.read(task.run_dir)
     if status is None or status.state != "done":
         return False
     if (status.settings, status.source) != (_plain(task.identity), task.source_hash):
         return False
-    metrics = _metrics(task)
-    if metrics is None:
-        return False
-    return metrics.get("training", {}).get("stop_reason") not in ("time_limit", "interrupted")
+    for folder in task.folders:
+        metrics = _metrics(folder)
+        if metrics is None:
+            return False
+        if metrics.get("training", {}).get("stop_reason") in ("time_limit", "interrupted"):
+            return False
+        if metrics.get("scan", {}).get("trials", 0) < task.settings.get("TRIALS", 0):
+            return False
+    written = (task.run_dir / METRICS_FILE).stat().st_mtime
+    read = (
+        p for name in task.reads for p in task.run_dir.parents[1].glob(f"{name}/*/{METRICS_FILE}")
+    )
+    return all(path.stat().st_mtime <= written for path in read)
 
 
 def execute(task: Task) -> tuple[str, ...]:
@@ -309,7 +391,7 @@ def _unfinished(task: Task) -> list[str]:
         code = cell.source.strip() if cell.cell_type == "code" else ""
         if code and cell.get("execution_count") is None:
             return [f"the notebook ended before this cell was finished: {code.splitlines()[0]}"]
-    if _metrics(task) is None:
+    if _metrics(task.run_dir) is None:
         return [f"the notebook ran to its end and left no readable {METRICS_FILE}"]
     return []
 
@@ -319,7 +401,7 @@ def write_html(task: Task, error: Sequence[str] = ()) -> None:
     path = task.run_dir / NOTEBOOK_FILE
     if not path.is_file():
         return
-    title = f"{task.name} ({task.run_dir.parts[-3]})"
+    title = f"{task.title} ({task.run_dir.parts[-3]})"
     page = render(nbformat.read(path, as_version=4), title, error)
     write_text(task.run_dir / HTML_FILE, page)
 
@@ -362,9 +444,11 @@ def _prepare(task: Task) -> None:
     if status and status.settings != _plain(task.identity) and any(task.run_dir.iterdir()):
         run_dir = task.run_dir.parents[1]
         stamp = time.strftime("%Y%m%d-%H%M%S")
-        place = run_dir.parent / REPLACED / f"{run_dir.name}-{stamp}" / task.name / task.variant
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(task.run_dir, place)
+        place = run_dir.parent / REPLACED / f"{run_dir.name}-{stamp}" / task.name
+        place.mkdir(parents=True, exist_ok=True)
+        for folder in task.folders:
+            if folder.exists():
+                shutil.move(folder, place / folder.name)
     task.run_dir.mkdir(parents=True, exist_ok=True)
     _status(task, "pending").write(task.run_dir)
 
@@ -383,18 +467,22 @@ def _status(task: Task, state: str, started: float | None = None) -> Status:
 
 
 def _have(need: str, task: Task, outcomes: Iterable[Outcome]) -> bool:
-    """Whether a needed notebook is done, in this call or before it in the same run."""
-    for outcome in outcomes:
-        if outcome.task.name == need:
-            return outcome.state in ("done", "skipped")
-    folders = (task.run_dir.parents[1] / need).glob("*")
+    """Whether a needed notebook, or variant, is done, in this call or before it in the same run."""
+    states = [
+        outcome.state
+        for outcome in outcomes
+        if need in (outcome.task.name, f"{outcome.task.name}/{outcome.task.variant}")
+    ]
+    if states:
+        return all(state in ("done", "skipped") for state in states)
+    folders = task.run_dir.parents[1].glob(need if "/" in need else f"{need}/*")
     found = [status for folder in folders if (status := Status.read(folder))]
     return any(status.state == "done" for status in found)
 
 
-def _metrics(task: Task) -> dict[str, Any] | None:
+def _metrics(folder: Path) -> dict[str, Any] | None:
     try:
-        metrics = json.loads((task.run_dir / METRICS_FILE).read_text(encoding="utf-8"))
+        metrics = json.loads((folder / METRICS_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return metrics if isinstance(metrics, dict) else None

@@ -38,7 +38,7 @@ def summarize(profile: str, run_dir: Path, outcomes: Sequence[Outcome]) -> str:
     failed = [outcome for outcome in outcomes if outcome.state in ("failed", "blocked")]
     if failed:
         lines.append(f"{len(failed)} of {len(outcomes)} notebooks failed:")
-        lines += [f"  {o.task.name}: {o.error[-1] if o.error else o.state}" for o in failed]
+        lines += [f"  {o.task.title}: {o.error[-1] if o.error else o.state}" for o in failed]
     else:
         lines.append(f"Every notebook asked for is done (profile {profile}).")
     return "\n".join(lines)
@@ -47,7 +47,7 @@ def summarize(profile: str, run_dir: Path, outcomes: Sequence[Outcome]) -> str:
 def markdown(title: str, table: pd.DataFrame) -> str:
     """The results table as a page of Markdown, every label of the runs in it at its head."""
     lines = [f"# {title}", ""]
-    labels = [label for label in table["label"].dropna().unique() if label]
+    labels = [label for label in _labels(table) if label]
     lines += [f"**{label[0].upper()}{label[1:]}.**" for label in labels]
     if any("quick run" in label for label in labels):
         lines.append("A quick run shows that everything works; its accuracies claim nothing.")
@@ -55,10 +55,17 @@ def markdown(title: str, table: pd.DataFrame) -> str:
         return "\n".join([*lines, "No model has finished.", ""])
     lines += ["" if labels else None, "Accuracies on the test set in percent, raw decoding.", ""]
     lines = [line for line in lines if line is not None]
+    for (group, split), part in table.groupby(["group", "split"]):
+        apart = ", other data or settings: not to be compared with the above" if group else ""
+        lines += [f"## Test set of the {split} % split{apart}", "", *_markdown_table(part), ""]
+    return "\n".join(lines)
 
+
+def _markdown_table(table: pd.DataFrame) -> list[str]:
+    lines = []
     head = list(COLUMNS.values())
     shown = dict(COLUMNS)
-    if len(table["label"].dropna().unique()) > 1:  # then every row tells its own
+    if len(_labels(table)) > 1:  # then every row tells its own
         head.append("run")
         shown["label"] = "run"
     rows = [[_text(column, value) for column, value in row.items()] for row in _rows(table, shown)]
@@ -74,7 +81,13 @@ def markdown(title: str, table: pd.DataFrame) -> str:
             for cell, width, is_left in zip(row, widths, left, strict=True)
         )
         lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join([*lines, ""])
+    return lines
+
+
+def _labels(table: pd.DataFrame) -> list[str]:
+    """Of what was trained; a baseline is labelled by its data alone, which these tell as well."""
+    solid = table[table["kind"] != "baseline"]
+    return list((solid if len(solid) else table)["label"].dropna().unique())
 
 
 def _rows(table: pd.DataFrame, columns: dict[str, str]) -> list[dict]:

@@ -1,0 +1,170 @@
+"""What can be had without a neural network, measured on the same test sets.
+
+- constant prediction: always the most frequent training value of each Hodge number;
+- ridge regression: linear in the 320 entries of the configuration matrix;
+- gradient-boosted trees: one ensemble of trees for each Hodge number, on the same 320 entries.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cicy_utils import evaluation, metrics, paper, records, topology
+from cicy_utils.data import MAX_ENTRY, Cicy4
+from cicy_utils.paper_tables import BASELINES
+from cicy_utils.splits import split_72, split_80
+
+# Predicts (n, 4) from matrices uint8 (n, 16, 20).
+Predictor = Callable[[np.ndarray], np.ndarray]
+
+PARTS = ("validation", "test")
+ROWS_AT_ONCE = 50_000  # scikit-learn turns the matrices into float64, 8 bytes an entry
+
+
+def constant(matrices: np.ndarray, hodge: np.ndarray) -> Predictor:
+    """The most frequent value of each Hodge number, whatever the matrix."""
+    answer = metrics.constant_prediction(hodge, 1)
+    return lambda others: np.repeat(answer, len(others), axis=0)
+
+
+def ridge(matrices: np.ndarray, hodge: np.ndarray, *, alpha: float = 1.0) -> Predictor:
+    """Ridge regression of the four Hodge numbers on the entries as they are.
+
+    The entries share one scale, so they are not standardised.
+
+    Args:
+        matrices: uint8 (n, 16, 20), training set.
+        hodge: int (n, 4).
+        alpha: of the penalty; it matters only where there are few configurations.
+    """
+    from sklearn.linear_model import Ridge  # slow to import
+
+    model = Ridge(alpha=alpha).fit(_flat(matrices), hodge.astype(np.float32))
+    return lambda others: _in_pieces(model.predict, others)
+
+
+def trees(matrices: np.ndarray, hodge: np.ndarray, *, seed: int = 42) -> Predictor:
+    """Gradient-boosted trees for each Hodge number: scikit-learn's histogram kind, as it comes.
+
+    Args:
+        matrices: uint8 (n, 16, 20), training set.
+        hodge: int (n, 4).
+        seed: of the trees.
+    """
+    from sklearn.ensemble import HistGradientBoostingRegressor  # slow to import
+    from threadpoolctl import threadpool_limits
+
+    entries = _flat(matrices)
+    # A bin for every value that an entry can have: as good as the default of 255, and faster.
+    bins = MAX_ENTRY + 1
+    # One thread: with so few rows several mostly wait for each other, on a busy machine for long.
+    with threadpool_limits(1, user_api="openmp"):
+        models = [
+            HistGradientBoostingRegressor(
+                early_stopping=False, max_bins=bins, random_state=seed
+            ).fit(entries, column)
+            for column in hodge.T
+        ]
+
+    def predict(piece: np.ndarray) -> np.ndarray:
+        with threadpool_limits(1, user_api="openmp"):
+            return np.stack([model.predict(piece) for model in models], axis=1)
+
+    return lambda others: _in_pieces(predict, others)
+
+
+FITS = dict(zip(BASELINES, (constant, ridge, trees), strict=True))
+
+
+def evaluate(data: Cicy4, seed: int = 42, tree_rows: int | None = 20_000) -> list[dict[str, Any]]:
+    """Fit the baselines on the training set of the 72 % split and measure them on both test sets.
+
+    The test set of the 80 % split is a part of that of the 72 % split, so nothing in it was
+    trained on.
+
+    Args:
+        data: the configurations that the models are trained on.
+        seed: of the split.
+        tree_rows: configurations that the trees learn from at most, drawn from the training set;
+            None for all of it, which takes hours on the complete list.
+
+    Returns:
+        One record for each baseline and split, in the shape of metrics.json: model, label, data,
+        split, training (configurations, seconds), metrics of the parts validation and test in all
+        decodings.
+
+    Raises:
+        ValueError: fewer than one configuration for the trees, or too few for a split.
+    """
+    if tree_rows is not None and tree_rows < 1:
+        raise ValueError(
+            f"the trees need at least one configuration to learn from, not {tree_rows}"
+        )
+    narrow, wide = split_72(len(data), seed), split_80(len(data), seed)
+    few = narrow.train
+    if tree_rows is not None and tree_rows < len(few):
+        few = np.sort(np.random.default_rng(seed).choice(few, tree_rows, replace=False))
+    found = []
+    for name, fit in FITS.items():
+        rows = few if fit is trees else narrow.train
+        started = time.perf_counter()
+        predict = fit(data.matrices[rows], data.hodge[rows])
+        training = {"configurations": len(rows), "seconds": time.perf_counter() - started}
+        measured = {
+            part: (indices, predict(data.matrices[indices]))
+            for part, indices in (("validation", narrow.validation), ("test", narrow.test))
+        }
+        for split in (narrow, wide):
+            found.append(
+                {
+                    "model": name,
+                    "label": records.run_label(len(data)),
+                    "data": evaluation.data_section(data),
+                    "split": {
+                        "name": split.name,
+                        "seed": split.seed,
+                        "sizes": split.sizes,
+                        "fingerprints": split.fingerprints,
+                    },
+                    "training": training,
+                    "metrics": {
+                        part: _measure(data, split.parts[part], *measured[part]) for part in PARTS
+                    },
+                }
+            )
+    return found
+
+
+def record(
+    data: Cicy4, run_dir: Path | str, seed: int = 42, tree_rows: int | None = 20_000
+) -> list[dict[str, Any]]:
+    """Write baselines.json, the list that `evaluate` returns, and return it."""
+    found = evaluate(data, seed, tree_rows)
+    records.write_json(Path(run_dir) / paper.BASELINES_FILE, found)
+    return found
+
+
+def _measure(
+    data: Cicy4, wanted: np.ndarray, indices: np.ndarray, predictions: np.ndarray
+) -> dict[str, Any]:
+    """The measures of those predictions, made for `indices`, that are wanted."""
+    here = np.isin(indices, wanted)
+    indices, predictions = indices[here], predictions[here]
+    euler = topology.euler_numbers_batch(data.matrices[indices])
+    return metrics.evaluate(predictions, data.hodge[indices], euler).to_dict(orient="index")
+
+
+def _flat(matrices: np.ndarray) -> np.ndarray:
+    return matrices.reshape(len(matrices), -1).astype(np.float32)
+
+
+def _in_pieces(predict: Predictor, matrices: np.ndarray) -> np.ndarray:
+    pieces = range(0, len(matrices), ROWS_AT_ONCE)
+    return np.concatenate(
+        [predict(_flat(matrices[start : start + ROWS_AT_ONCE])) for start in pieces]
+    )

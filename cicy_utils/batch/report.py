@@ -1,0 +1,546 @@
+"""The report of a run: results/<run>/index.html, which opens from disk with no network.
+
+It is made from the files of the run folder at any moment, however much of it is there. Its text
+and its looks are in report.html.j2; here is what goes into it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import jinja2
+import pandas as pd
+from markupsafe import Markup
+
+from cicy_utils import figures, paper, paper_tables, tables
+from cicy_utils.batch import profiles
+from cicy_utils.batch.runner import HTML_FILE, REPLACED
+from cicy_utils.batch.status import FILE_NAME as STATUS_FILE
+from cicy_utils.batch.status import Status, duration, write_text
+from cicy_utils.data import HODGE_NAMES
+from cicy_utils.metrics import DECODINGS
+from cicy_utils.records import METRICS_FILE, QUICK
+
+REPORT_FILE = "index.html"
+TEMPLATE = "report.html.j2"
+
+TABLE_SECTIONS = {
+    "The twelve models and their ensembles": (1, 2, 3, 4, 5),
+    "Cross-validation": (6, 7),
+    "80 % training share": (8, 9),
+    "The best results": (10, 11, 12),
+    "Errors at 72 %": (13, 14, 15, 16),
+    "Errors in cross-validation": (17, 18, 19, 20),
+    "Errors at 80 %": (21, 22, 23, 24),
+}
+MEASURE_NAMES = {
+    "accuracy_all": "all four",
+    "mse_mean": "MSE",
+    "mae_mean": "MAE",
+    "r2_mean": Markup("R<sup>2</sup>"),
+    "parameters_millions": "weights (millions)",
+    "train_hours_p100": "training (hours)",
+}
+# Results that the paper lists at 80 % under names of the 72 % split: it did not train them again.
+NOT_RETRAINED = (("CNN-LSTM-400", 80), ("LSTM-448-f1", 80))
+DASH = "–"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A number, and below it in small letters the range of several."""
+
+    text: str
+    small: str = ""
+
+
+@dataclass(frozen=True)
+class Link:
+    """Some text that may lead to a file; the address is relative to the report."""
+
+    text: str
+    address: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a grid; published says whether it is a row of the paper."""
+
+    name: Link
+    note: str
+    cells: Sequence[Cell]
+    runs: Sequence[Link] = ()
+    published: bool = True
+
+
+@dataclass
+class Grid:
+    """A table of the report: a header of groups of columns, and rows.
+
+    Attributes:
+        anchor, title, number: number is the paper's, None for a table that is not in the paper.
+        heads: name of every group of columns, and the names in it.
+        labels: of the results in it, "" for the paper's recipe on the complete list.
+        missing: rows without a result.
+        notes: sentences below it.
+        csv: the same numbers in a file.
+        picks: a second grid that belongs to it.
+    """
+
+    anchor: str
+    title: str
+    heads: Sequence[tuple[str, Sequence[str]]]
+    rows: Sequence[Row]
+    labels: Sequence[str] = ()
+    number: int | None = None
+    missing: Sequence[str] = ()
+    notes: Sequence[str] = ()
+    csv: Link | None = None
+    picks: Grid | None = None
+
+
+@dataclass(frozen=True)
+class Place:
+    """A notebook of the run: where it is and how far it has come."""
+
+    name: Link
+    state: str
+    duration: str
+    label: str
+    error: str
+    metrics: Link | None
+    record: dict[str, Any] = field(repr=False)
+
+
+def build(run_dir: Path | str) -> Path:
+    """Write index.html, tables/ and figures/ into results/<run>/; returns the path of the first.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+    """
+    run_dir = Path(run_dir)
+    if not run_dir.is_dir():
+        raise FileNotFoundError(f"there is no run folder {run_dir}; bash run_all.sh makes one")
+    return Report(run_dir).write()
+
+
+def newest_run(results: Path | str) -> str:
+    """Name of the run in results/ in which something was finished or begun last.
+
+    Raises:
+        FileNotFoundError: nothing has been run.
+    """
+    newest = {
+        path.parts[-4]: path.stat().st_mtime
+        for file in (STATUS_FILE, METRICS_FILE)
+        for path in sorted(Path(results).glob(f"*/*/*/{file}"), key=lambda p: p.stat().st_mtime)
+    }
+    newest.pop(REPLACED, None)
+    if not newest:
+        raise FileNotFoundError(f"nothing has been run into {results}: bash run_all.sh does it")
+    return max(newest, key=lambda name: newest[name])
+
+
+class Report:
+    """What the report says of a run folder, part by part."""
+
+    def __init__(self, run_dir: Path):
+        self.run_dir = run_dir
+        self.groups = paper.comparable(paper.collect(run_dir))
+        self.main = self.groups[0] if self.groups else []
+        self.places = [self._place(folder) for folder in self._folders()]
+
+    def write(self) -> Path:
+        """Write the page and all that it shows."""
+        environment = jinja2.Environment(
+            loader=jinja2.FileSystemLoader(Path(__file__).parent),
+            autoescape=True,
+            undefined=jinja2.StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        shown = [record for record in self.main if record["kind"] != "baseline"]
+        drawn, undrawn = self.figures()
+        page = environment.get_template(TEMPLATE).render(
+            run=self.run_dir.name,
+            built=time.strftime("%Y-%m-%d %H:%M %Z"),
+            labels=_labels(shown or self.main),
+            kind=kind,
+            places=self.places,
+            files=[self._link(name, self.run_dir / name) for name in ("results.md", "results.csv")],
+            rankings=self.rankings(),
+            sections=[
+                (title, [self.table(number) for number in numbers])
+                for title, numbers in TABLE_SECTIONS.items()
+            ],
+            beyond=self.beyond(),
+            apart=self.apart(),
+            figures=drawn,
+            undrawn=undrawn,
+            absent=self.absent(),
+            unfinished=self.unfinished(),
+            facts=self.facts(),
+            machines=self.machines(),
+        )
+        path = self.run_dir / REPORT_FILE
+        write_text(path, page)
+        return path
+
+    def table(self, number: int) -> Grid:
+        """A table of the paper; its numbers are also written to tables/table_<number>.csv."""
+        spec = paper_tables.TABLES[number]
+        frame = paper_tables.build(number, self.main)
+        folder = self.run_dir / "tables"
+        folder.mkdir(exist_ok=True)
+        path = folder / f"table_{number:02d}.csv"
+        write_text(path, frame.to_csv())
+        grid = self._grid(frame, self.main, f"table-{number}", spec.title)
+        grid.number = number
+        grid.csv = self._link(path.name, path)
+        if number == 1:
+            grid.notes = ["Published hours are those of an NVIDIA P100; ours are told by row."]
+        if spec.best:
+            grid.notes = ["These are the paper's picks, made by test accuracy."]
+            grid.picks = self._picks(number)
+        return grid
+
+    def rankings(self) -> list[Grid]:
+        """Everything on one test set in one order, for each of the two test sets."""
+        return [
+            self._ranking(self.main, split, f"ranking-{split}", f"Test set of the {split} % split")
+            for split in _splits(self.main)
+        ]
+
+    def apart(self) -> list[tuple[str, list[Grid]]]:
+        """Results that must not stand beside the main ones: why, and their own rankings."""
+        found = []
+        for number, group in enumerate(self.groups[1:], start=1):
+            reason = f"{_why(self.main, group)}, so these are not compared with the tables above."
+            grids = [
+                self._ranking(
+                    group, split, f"apart-{number}-{split}", f"Test set of the {split} % split"
+                )
+                for split in _splits(group)
+            ]
+            found.append((reason, grids))
+        return found
+
+    def beyond(self) -> list[Grid]:
+        """What the paper does not have: our own ensembles, and exact relations."""
+        grids = []
+        theirs = set(paper.published().index)
+        ours = [
+            record
+            for record in self.main
+            if record["kind"] == "ensemble" and paper.key(record) not in theirs
+        ]
+        if ours:
+            rows = [
+                Row(
+                    self._name(record),
+                    f"{paper.key(record)[1]} %, by {record['chosen_by']}: {_members(record)}",
+                    [Cell(_number(paper_tables.value(record, m), m)) for m in _accuracies()],
+                    [self._source(record)],
+                )
+                for record in ours
+            ]
+            heads = [("test accuracy (%)", [_measure(m) for m in _accuracies()])]
+            grids.append(Grid("own-ensembles", "Our own ensembles", heads, rows, _labels(ours)))
+        shown = [
+            record for record in self.main if set(DECODINGS) <= record["metrics"]["test"].keys()
+        ]
+        if shown:
+            measures = ("accuracy_h31", "accuracy_h22", "accuracy_all")
+            rows = [
+                Row(
+                    self._name(record),
+                    _note(paper.key(record), [record]),
+                    [
+                        Cell(_number(record["metrics"]["test"][decoding].get(m), m))
+                        for decoding in DECODINGS
+                        for m in measures
+                    ],
+                    [self._source(record)],
+                    record["kind"] != "baseline",
+                )
+                for record in shown
+            ]
+            heads = [(name, [_measure(m) for m in measures]) for name in DECODINGS]
+            grid = Grid("decodings", "Exact relations", heads, rows, _labels(shown))
+            grid.notes = [
+                "Test accuracy in percent: each number by itself (raw), the last from the other "
+                "three (relation), the last two from the first two and the Euler number of the "
+                "matrix (relation+chi)."
+            ]
+            grids.append(grid)
+        return grids
+
+    def figures(self) -> tuple[list[tuple[str, figures.FigureFile, str]], dict[str, str]]:
+        """Number, figure and address of all that can be drawn; number and reason of the others."""
+        made = figures.make_figures(self.run_dir, self.run_dir / "figures")
+        drawn = [
+            (number, made[number], self._address(made[number].path))
+            for number in sorted(made, key=int)
+        ]
+        return drawn, figures.missing(made)
+
+    def absent(self) -> tuple[list[str], list[str]]:
+        """Notebooks that have not been run here, and results of the paper that are not there."""
+        run = {place.record["notebook"] for place in self.places}
+        notebooks = [name for name in profiles.NOTEBOOKS if name not in run]
+        results = [_full_name(key) for key in paper_tables.missing(self.main)]
+        return notebooks, results
+
+    def unfinished(self) -> list[Place]:
+        """Notebooks that failed, stopped, still run or have not begun."""
+        return [place for place in self.places if place.state != "done"]
+
+    def facts(self) -> list[tuple[str, str]]:
+        """Which configurations and which test sets the main results rest on."""
+        found: dict[str, str] = {}
+        for record in self.main:
+            data, split = record["data"], record["split"]
+            if "configurations" in data:
+                found["configurations"] = f"{data['configurations']:,} ({data['source']})"
+            if data.get("fingerprint"):
+                found["configurations, sha256"] = data["fingerprint"]
+            if test := split.get("fingerprints", {}).get("test"):
+                found[f"test set of the {paper.key(record)[1]} % split, sha256"] = test
+            if split.get("seed") is not None:
+                found["seed of the splits"] = str(split["seed"])
+        return list(found.items())
+
+    def machines(self) -> list[tuple[dict[str, str], int]]:
+        """Hardware and versions, and how many notebooks ran with them."""
+        found: dict[tuple, int] = {}
+        for place in self.places:
+            machine = place.record.get("environment") or {}
+            if not machine.get("python"):
+                continue
+            versions = {"Python": machine["python"], **machine["packages"]}
+            facts = {
+                "GPU": machine["gpu"] or "none",
+                "processor": f"{machine['processor']}, {machine['cores']} cores",
+                "system": machine["platform"],
+                "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
+            }
+            row = tuple(facts.items())
+            found[row] = found.get(row, 0) + 1
+        return [(dict(row), count) for row, count in found.items()]
+
+    def _ranking(self, records: Sequence[dict], split: int, anchor: str, title: str) -> Grid:
+        frame = paper_tables.ranking(split, records)
+        grid = self._grid(frame, records, anchor, title, sides=("ours", "published"))
+        rows = [
+            Row(Link(f"{rank}. {row.name.text}", row.name.address), row.note, row.cells,
+                row.runs, row.published)
+            for rank, row in enumerate(grid.rows, start=1)
+        ]  # fmt: skip
+        grid.rows = rows
+        return grid
+
+    def _grid(
+        self,
+        frame: pd.DataFrame,
+        records: Sequence[dict],
+        anchor: str,
+        title: str,
+        sides: Sequence[str] = ("published", "ours", "difference"),
+    ) -> Grid:
+        """A grid from a frame of `paper_tables.beside_published`."""
+        measures = list(dict.fromkeys(frame.index.get_level_values("measure")))
+        names = list(dict.fromkeys((name, split) for name, split, _ in frame.index))
+        shown = {measure: _known(sides, frame.xs(measure, level="measure")) for measure in measures}
+        several = len({split for _, split in names}) > 1
+        rows, missing, used = [], [], []
+        for name in names:
+            runs = [record for record in records if paper.key(record) == name]
+            used += runs
+            if not runs:
+                missing.append(_full_name(name) if several else name[0])
+            device = _device(runs) if "train_hours_p100" in measures else ""
+            rows.append(
+                Row(
+                    self._name(runs[0]) if runs else Link(name[0]),
+                    device or _note(name, runs, several),
+                    [
+                        cell
+                        for measure in measures
+                        for cell in _cells(frame.loc[(*name, measure)], measure, shown[measure])
+                    ],
+                    [self._source(record) for record in runs],
+                    name[0] not in paper_tables.BASELINES,
+                )
+            )
+        heads = [(_measure(measure), shown[measure]) for measure in measures]
+        solid = [record for record in used if record["kind"] != "baseline"]
+        return Grid(anchor, title, heads, rows, _labels(solid or used), missing=missing)
+
+    def _picks(self, number: int) -> Grid | None:
+        chosen = paper_tables.best(number, self.main)
+        if not chosen:
+            return None
+        measures = paper_tables.ACCURACIES
+        rows = [
+            Row(
+                self._name(record),
+                f"{paper.key(record)[1]} %, rank {rank}",
+                [
+                    Cell(_number(paper_tables.validation_accuracy(record), "accuracy")),
+                    *(Cell(_number(paper_tables.value(record, m), m)) for m in measures),
+                ],
+                [self._source(record)],
+            )
+            for rank, record in chosen
+        ]
+        heads = [("validation (%)", ["mean"]), ("test (%)", [_measure(m) for m in measures])]
+        return Grid(
+            f"table-{number}-ours",
+            "Our own picks, made by validation accuracy",
+            heads,
+            rows,
+            _labels([record for _, record in chosen]),
+        )
+
+    def _folders(self) -> list[Path]:
+        files = (STATUS_FILE, METRICS_FILE, HTML_FILE)
+        return sorted({p.parent for file in files for p in self.run_dir.glob(f"*/*/{file}")})
+
+    def _place(self, folder: Path) -> Place:
+        status, record = Status.read(folder), _record(folder)
+        state = status.state if status else ("done" if "label" in record else "unknown")
+        if status and state == "running" and not status.alive:
+            state = "stopped"
+        if state == "done" and not record:
+            state = "unreadable"
+        title = f"{folder.parent.name}/{folder.name}"
+        metrics = folder / METRICS_FILE
+        return Place(
+            name=self._link(title, folder / HTML_FILE),
+            state=state,
+            duration=duration(status.seconds) if status and status.seconds else "",
+            label=record.get("label", ""),
+            error=status.error[-1] if status and status.error else "",
+            metrics=self._link(METRICS_FILE, metrics) if metrics.is_file() else None,
+            record=record | {"notebook": folder.parent.name},
+        )
+
+    def _name(self, record: dict[str, Any]) -> Link:
+        return self._link(record["model"], record["folder"] / HTML_FILE)
+
+    def _source(self, record: dict[str, Any]) -> Link:
+        """The file that the numbers of a result come from."""
+        return self._link(record["folder"].name, record["folder"] / record["file"])
+
+    def _link(self, text: str, path: Path) -> Link:
+        return Link(text, self._address(path) if path.is_file() else "")
+
+    def _address(self, path: Path) -> str:
+        return quote(Path(os.path.relpath(path, self.run_dir)).as_posix())
+
+
+def kind(labels: Iterable[str]) -> str:
+    """In one word what the results with these labels are: "quick", "changed", "full" or "none"."""
+    labels = list(labels)
+    if not labels:
+        return "none"
+    if any(QUICK in label for label in labels):
+        return "quick"
+    return "changed" if any(labels) else "full"
+
+
+def _labels(records: Iterable[dict[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(record["label"] for record in records))
+
+
+def _splits(records: Iterable[dict[str, Any]]) -> list[int]:
+    return sorted({paper.key(record)[1] for record in records})
+
+
+def _accuracies() -> list[str]:
+    return [*paper_tables.ACCURACIES, "accuracy_all"]
+
+
+def _cells(row: pd.Series, measure: str, sides: Sequence[str]) -> list[Cell]:
+    cells = []
+    for side in sides:
+        small = ""
+        if side == "ours" and row["lowest"] < row["highest"]:
+            small = f"{_number(row['lowest'], measure)}–{_number(row['highest'], measure)}"
+        cells.append(Cell(_number(row[side], measure, signed=side == "difference"), small))
+    return cells
+
+
+def _known(sides: Sequence[str], frame: pd.DataFrame) -> list[str]:
+    """Sides worth a column: where nothing was published, ours stand alone."""
+    return [side for side in sides if side == "ours" or frame["published"].notna().any()]
+
+
+def _number(number: float | None, measure: str, *, signed: bool = False) -> str:
+    """As many decimals as the paper has; a dash for nothing."""
+    if number is None or pd.isna(number):
+        return DASH
+    decimals = 2 if measure.startswith("accuracy") else 3
+    return f"{number:{'+' if signed else ''},.{decimals}f}".replace("-", "−")
+
+
+def _measure(measure: str) -> str:
+    """Name of a column: the symbol of a Hodge number, or of a mean."""
+    if measure in MEASURE_NAMES:
+        return MEASURE_NAMES[measure]
+    hodge = measure.rsplit("_", 1)[-1]
+    return Markup(tables.SYMBOLS[hodge]) if hodge in HODGE_NAMES else measure
+
+
+def _note(key: tuple[str, int], runs: Sequence[dict], show_split: bool = False) -> str:
+    parts = [f"{key[1]} %"] if show_split else []
+    if key in NOT_RETRAINED:
+        parts.append("not retrained")
+    if runs and runs[0]["kind"] == "baseline":
+        learned = runs[0].get("training", {}).get("configurations")
+        parts.append(f"learned from {learned:,}" if learned else "baseline")
+    return ", ".join(parts)
+
+
+def _full_name(key: tuple[str, int]) -> str:
+    return f"{key[0]} ({key[1]} %)"
+
+
+def _members(record: dict[str, Any]) -> str:
+    weights = record.get("member_weights") or [1] * len(record["members"])
+    if len(set(weights)) == 1:
+        return ", ".join(record["members"])
+    return ", ".join(
+        f"{weight:.3g} × {name}" for name, weight in zip(record["members"], weights, strict=True)
+    )
+
+
+def _device(runs: Sequence[dict]) -> str:
+    machines = [run.get("environment") or {} for run in runs]
+    names = [
+        machine.get("gpu") or f"{machine['processor']}, {machine['cores']} cores"
+        for machine in machines
+        if machine.get("gpu") or machine.get("processor")
+    ]
+    return "; ".join(dict.fromkeys(names))
+
+
+def _why(main: Sequence[dict], other: Sequence[dict]) -> str:
+    """What sets a group of results apart from the main one."""
+    try:
+        paper.require_comparable([*main, *other])
+    except ValueError as error:
+        reason = str(error).split(";")[0]
+        return reason[0].upper() + reason[1:]
+    return "These results were sorted apart"
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    record = paper.read_json(folder / METRICS_FILE)
+    return record if isinstance(record, dict) else {}

@@ -1,0 +1,283 @@
+"""The report of a run, as files and in a browser."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+import run_folder
+
+from cicy_utils.batch import __main__ as command
+from cicy_utils.batch import report
+from cicy_utils.batch.status import Status
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+    "--enable-logging=stderr",
+    "--v=0",
+)
+WIDTHS = (1280, 400)
+# Put into a copy of the page: it tells the page around it how it looks from inside.
+PROBE = """<script>
+const faults = [];
+addEventListener("error", event => faults.push(event.message || event.target.outerHTML), true);
+addEventListener("load", () => parent.postMessage({
+  width: innerWidth,
+  needed: document.documentElement.scrollWidth,
+  images: [...document.images].map(image => image.naturalWidth),
+  anchors: [...document.querySelectorAll("a[href^='#']")].filter(
+    link => !document.getElementById(link.hash.slice(1))).map(link => link.hash),
+  faults
+}, "*"));
+</script>"""
+AROUND = """<!DOCTYPE html><meta charset="utf-8"><link rel="icon" href="data:,">
+<pre id="told"></pre>
+<script>
+const told = [];
+addEventListener("message", event => {
+  told.push(event.data);
+  document.getElementById("told").textContent = JSON.stringify(told);
+});
+</script>
+"""
+
+
+class Page(HTMLParser):
+    """Addresses, anchors and text of a page."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.folder = path.parent
+        self.links, self.images, self.anchors, self.words = [], [], set(), []
+        self.feed(path.read_text(encoding="utf-8"))
+        self.text = " ".join(" ".join(self.words).split())
+
+    def handle_starttag(self, tag, attributes):
+        values = dict(attributes)
+        self.anchors.add(values.get("id"))
+        if tag == "a":
+            self.links.append(values["href"])
+        if tag == "img":
+            self.images.append(values["src"])
+        assert tag != "script"
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+    def broken(self) -> list[str]:
+        """Addresses in this folder that lead nowhere."""
+        return [address for address in self.links + self.images if not self._leads(address)]
+
+    def _leads(self, address: str) -> bool:
+        parts = urlsplit(address)
+        if parts.scheme:
+            return address == "https://arxiv.org/abs/2405.17406"
+        if not parts.path:
+            return parts.fragment in self.anchors
+        return (self.folder / unquote(parts.path)).is_file()
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The report of a run folder with some of everything, in a place with special signs."""
+    place = tmp_path_factory.mktemp("a {b} c & d #1") / "results" / "try"
+    return report.build(run_folder.make(place))
+
+
+@pytest.fixture(scope="module")
+def page(site):
+    return Page(site)
+
+
+def test_every_link_leads_somewhere(page):
+    assert page.broken() == []
+    assert len(page.links) > 100
+
+
+def test_every_table_has_its_number_and_its_file(page, site):
+    for number in range(1, 25):
+        assert f"table-{number}" in page.anchors
+        assert f"Table {number}: " in page.text
+        assert (site.parent / "tables" / f"table_{number:02d}.csv").is_file()
+
+
+def test_figures_have_their_numbers(page, site):
+    drawn = {anchor for anchor in page.anchors if anchor and anchor.startswith("figure-")}
+    assert {"figure-19", "figure-21", "figure-45"} <= drawn
+    assert len(page.images) == len(drawn) == len(list((site.parent / "figures").glob("*.png")))
+
+
+def test_published_ours_difference_and_range(site):
+    text = site.read_text(encoding="utf-8")
+    table = text[text.index('id="table-4"') : text.index('id="table-5"')]
+    row = table[table.index(">LSTM-448<") :]
+    row = row[: row.index("</tr>")]
+    cells = re.findall(r"<td[^>]*>([^<]*)<", row)
+    assert cells[:3] == ["99.74", "85.00", "−14.74"]
+    assert "<small>80.00–90.00</small>" in row
+    assert cells[-1] == "2"
+    sources = re.findall(r'href="([^"]*)"', row)
+    assert sources == [
+        "11_lstm_448/seed-42/metrics.json",
+        "11_lstm_448/seed-43/metrics.json",
+    ]
+
+
+def test_hodge_numbers_are_symbols(site):
+    text = site.read_text(encoding="utf-8")
+    assert "h<sup>1,1</sup>" in text
+    assert not re.search(r">\s*h(11|21|31|22)\s*<", text)
+
+
+def test_quick_is_said_everywhere(page, site):
+    assert "A quick run shows that everything works; its accuracies claim nothing." in page.text
+    text = site.read_text(encoding="utf-8")
+    for part in re.split(r'<(?=section class="grid"|figure id)', text)[1:]:
+        if "no result yet" not in part:
+            assert 'class="badge quick">quick' in part
+            assert run_folder.LABEL in part
+
+
+def test_failed_missing_and_apart_are_told(page):
+    assert "RuntimeError: <no> memory" in page.text
+    assert "12_lstm_456/seed-42 failed" in page.text
+    assert "01_cnn_gru_384/seed-42 pending" in page.text
+    assert re.search(r"Notebooks not run: [^.]*02_cnn_gru_416", page.text)
+    assert re.search(r"Results of the paper that are not there: [^.]*LSTM-456 \(72 %\)", page.text)
+    assert "Figures not drawn: 1, 2" in page.text
+    assert "The results rest on different configurations, so these are not compared" in page.text
+    assert "apart-1-72" in page.anchors
+    assert "9 notebooks done, 2 unfinished or failed" in page.text
+
+
+def test_own_choices_stand_beside_the_papers(page, site):
+    text = site.read_text(encoding="utf-8")
+    assert "0.75 × LSTM-448, 0.25 × LSTM-424" in text
+    assert {"table-10-ours", "table-11-ours", "table-12-ours", "own-ensembles"} <= page.anchors
+
+
+def test_versions_and_hardware(page):
+    assert "a processor, 2 cores" in page.text
+    assert "Python 3.11.2, torch 2.13.0" in page.text
+    assert "dada" in page.text
+
+
+@pytest.mark.parametrize(
+    ("labels", "word"),
+    [
+        ([], "none"),
+        ([""], "full"),
+        (["", "changed recipe: batch size 64 instead of 128"], "changed"),
+        (["", "changed recipe: x", "quick run: y"], "quick"),
+        (["changed recipe: x; quick run: y"], "quick"),
+    ],
+)
+def test_one_word_for_labels(labels, word):
+    assert report.kind(labels) == word
+
+
+def test_an_empty_folder_has_a_report(tmp_path):
+    made = Page(report.build(tmp_path))
+    assert made.broken() == []
+    assert "No model has finished." in made.text
+    assert "Table 24: " in made.text
+
+
+def test_a_full_run_is_called_full(tmp_path):
+    run_folder.write(tmp_path, "11_lstm_448/seed-42", run_folder.record("LSTM-448", label=""))
+    text = report.build(tmp_path).read_text(encoding="utf-8")
+    assert 'class="badge quick"' not in text
+    assert 'class="badge full">full' in text
+    assert "whole list, the paper’s recipe" in text
+
+
+def test_what_cannot_be_read_is_told(tmp_path):
+    (run_folder.write(tmp_path, "11_lstm_448/seed-42", {}) / "metrics.json").write_text("{")
+    assert "11_lstm_448/seed-42 unreadable" in Page(report.build(tmp_path)).text
+
+
+def test_a_killed_notebook_is_stopped_not_running(tmp_path):
+    Status("10_lstm_424", "seed-42", "running", started=1.0, heartbeat=2.0).write(
+        tmp_path / "10_lstm_424" / "seed-42"
+    )
+    assert "10_lstm_424/seed-42 stopped" in Page(report.build(tmp_path)).text
+
+
+def test_the_newest_run_is_the_default(tmp_path, capsys):
+    results = tmp_path / "results"
+    for age, name in enumerate(("replaced", "new", "old"), start=1):
+        folder = run_folder.write(results / name, "00_data/list", run_folder.record("LSTM-448"))
+        for path in folder.iterdir():
+            os.utime(path, (10_000 - age, 10_000 - age))
+    assert report.newest_run(results) == "new"
+    assert command.main(["report"], tmp_path) == 0
+    assert str(results / "new" / "index.html") in capsys.readouterr().out
+    assert not (results / "old" / "index.html").exists()
+    assert command.main(["report", "--run", "old"], tmp_path) == 0
+    assert (results / "old" / "index.html").is_file()
+
+
+def test_no_run_and_unknown_runs_are_refused(tmp_path, capsys):
+    assert command.main(["report"], tmp_path) == 2
+    assert "nothing has been run" in capsys.readouterr().err
+    assert command.main(["report", "--run", "other"], tmp_path) == 2
+    assert "there is no run folder" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stop:
+        command.main(["report", "--run", "../elsewhere"], tmp_path)
+    assert stop.value.code == 2
+
+
+def browser() -> str:
+    """A Chromium, installed where that is possible; the test is skipped where it is not."""
+    for name in BROWSERS:
+        if path := shutil.which(name):
+            return path
+    if shutil.which("apt-get") and hasattr(os, "geteuid") and os.geteuid() == 0:
+        quiet = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+        for words in (["update"], ["install", "--yes", "--no-install-recommends", "chromium"]):
+            subprocess.run(["apt-get", "-qq", *words], env=quiet, capture_output=True, timeout=240)
+    path = shutil.which("chromium")
+    return path or pytest.skip("there is no Chromium here, and it cannot be installed")
+
+
+def test_in_a_browser(site, tmp_path):
+    """Nothing is missing, nothing complains and nothing sticks out, on a wide and a narrow one."""
+    text = site.read_text(encoding="utf-8")
+    probed = site.with_name("probed.html")
+    probed.write_text(text.replace("<head>", f"<head>{PROBE}", 1), encoding="utf-8")
+    frames = [
+        f'<iframe src="probed.html" width="{width}" height="900" style="border:0"></iframe>'
+        for width in WIDTHS
+    ]
+    around = site.with_name("around.html")
+    around.write_text(AROUND + "".join(frames), encoding="utf-8")
+    profile = f"--user-data-dir={tmp_path / 'profile'}"
+    wait = "--virtual-time-budget=20000"
+    done = subprocess.run(
+        [browser(), *FLAGS, profile, wait, "--dump-dom", around.as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "CONSOLE" not in done.stderr
+    told = json.loads(re.search(r'<pre id="told">(.*?)</pre>', done.stdout, re.DOTALL)[1])
+    assert sorted(one["width"] for one in told) == sorted(WIDTHS)
+    for one in told:
+        assert one["needed"] <= one["width"]
+        assert len(one["images"]) == text.count("<img ")
+        assert all(one["images"])
+        assert one["faults"] == []
+        assert one["anchors"] == []
