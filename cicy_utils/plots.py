@@ -18,7 +18,14 @@ import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogFormatter, MaxNLocator, NullFormatter
+from matplotlib.lines import Line2D
+from matplotlib.ticker import (
+    FixedLocator,
+    FuncFormatter,
+    LogFormatter,
+    MaxNLocator,
+    NullFormatter,
+)
 
 from cicy_utils.data import HODGE_NAMES, MAX_ENTRY, Cicy4
 
@@ -35,6 +42,23 @@ LINES = (
     {"color": MIDDLE, "linestyle": "--", "linewidth": 1.6},
     {"color": "#5c946e", "linestyle": ":", "linewidth": 2.2},
 )
+# One for each of the curves in a figure, told apart by dashes and markers as well.
+CURVES = (
+    {"color": "black", "linestyle": "-", "marker": "o"},
+    {"color": MIDDLE, "linestyle": "--", "marker": "s"},
+    {"color": DARK, "linestyle": "-.", "marker": "^"},
+    {"color": "#7fb08d", "linestyle": (0, (1, 1)), "marker": "D"},
+    {"color": "#7a6fac", "linestyle": (0, (5, 1, 1, 1, 1, 1)), "marker": "v"},
+    {"color": "#c98b2b", "linestyle": (0, (8, 2)), "marker": "P"},
+)
+# Measures of a prediction: their name, and the best value where more is better (else None).
+MEASURES = {"accuracy": ("accuracy (%)", 100), "mse": ("MSE", None), "mae": ("MAE", None),
+            "r2": ("$R^2$", 1)}  # fmt: skip
+OURS_AND_PUBLISHED = {
+    "ours": {"marker": "o", "color": DARK, "markersize": 6},
+    "published": {"marker": "D", "color": MIDDLE, "markersize": 7, "fillstyle": "none"},
+}
+NEAREST = 1e-5  # share of a best value that can still be told from it on a logarithmic axis
 STYLE = {
     "figure.dpi": 150,
     "figure.constrained_layout.use": True,
@@ -141,20 +165,12 @@ def training_curve(history: pd.DataFrame, *, title: str = "Training", label: str
     history: columns epoch, train_loss, validation_loss, learning_rate, as in history.csv. The
     circle marks the lowest validation loss: the weights of that epoch are the ones evaluated.
     """
-    best = history.loc[history["validation_loss"].idxmin()]
     marker = "." if len(history) <= 30 else None
     with rc_context(STYLE):
         figure = Figure(figsize=(8, 4.8))
         losses, rates = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
-        losses.plot(history["epoch"], history["train_loss"], label="training", color=MIDDLE,
-                    linestyle="--", marker=marker)  # fmt: skip
-        losses.plot(history["epoch"], history["validation_loss"], label="validation", color=DARK,
-                    marker=marker)  # fmt: skip
-        losses.plot(best["epoch"], best["validation_loss"], "o", markersize=10, color="black",
-                    fillstyle="none", label=f"best: epoch {best['epoch']:.0f}")  # fmt: skip
-        losses.set(yscale="log", ylabel="Huber loss")
-        losses.yaxis.set_major_formatter(PlainLogFormatter())
-        losses.yaxis.set_minor_formatter(PlainLogFormatter())
+        _draw_losses(losses, history)
+        losses.set_ylabel("Huber loss")
         losses.legend()
         rates.step(history["epoch"], history["learning_rate"], where="mid", color="black",
                    marker=marker)  # fmt: skip
@@ -163,6 +179,171 @@ def training_curve(history: pd.DataFrame, *, title: str = "Training", label: str
         rates.yaxis.set_minor_formatter(NullFormatter())
         rates.set_ylim(history["learning_rate"].min() / 5, history["learning_rate"].max() * 5)
         rates.xaxis.set_major_locator(MaxNLocator(integer=True))
+        _title(figure, title, label)
+    return figure
+
+
+def training_curves(
+    runs: Sequence[tuple[str, pd.DataFrame]], *, title: str = "Training", label: str = ""
+) -> Figure:
+    """Training and validation loss of several runs, a panel each, all on the same scales.
+
+    runs: (name, history) each, the history as in history.csv.
+    """
+    columns = min(len(runs), 2)
+    rows = -(-len(runs) // columns)
+    with rc_context(STYLE):
+        figure = Figure(figsize=(4.6 * columns + 0.4, 2.7 * rows + 1))
+        grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+        for ax, (name, history) in zip(grid.flat, runs, strict=False):
+            best = _draw_losses(ax, history)
+            ax.set_title(f"{name} (best: epoch {best['epoch']:.0f})")
+            ax.tick_params(labelbottom=True)
+        for ax in grid.flat[len(runs) :]:
+            ax.remove()
+        for ax in grid[:, 0]:
+            ax.set_ylabel("Huber loss")
+        for column in range(columns):
+            grid[(len(runs) - 1 - column) // columns, column].set_xlabel("epoch")
+        grid[0, 0].xaxis.set_major_locator(MaxNLocator(integer=True))
+        handles = grid[0, 0].get_legend_handles_labels()[0]
+        figure.legend(handles, ["training", "validation", "best validation"],
+                      loc="outside lower center", ncols=3)  # fmt: skip
+        _title(figure, title, label)
+    return figure
+
+
+def loss_curves(
+    runs: Sequence[tuple[str, pd.DataFrame]], *, title: str = "Validation losses", label: str = ""
+) -> Figure:
+    """Validation loss of several runs against the epoch (log scale), named at their ends.
+
+    runs: (name, history) each, the history as in history.csv; runs of the same name, with
+    different seeds, look the same. At most six names. Large markers are the best epochs.
+    """
+    names = list(dict.fromkeys(name for name, _ in runs))
+    if len(names) > len(CURVES):
+        raise ValueError(f"{len(names)} models in one figure: show at most {len(CURVES)}")
+    styles = dict(zip(names, CURVES, strict=False))
+    with rc_context(STYLE):
+        figure = Figure(figsize=(9, 4.8))
+        ax = figure.subplots()
+        ends = {}
+        for name, history in runs:
+            look, epochs, losses = styles[name], history["epoch"], history["validation_loss"]
+            ax.plot(epochs, losses, **look, markersize=4, markevery=max(1, len(history) // 12))
+            best = losses.idxmin()
+            ax.plot(epochs[best], losses[best], marker=look["marker"], color=look["color"],
+                    markersize=9)  # fmt: skip
+            ends.setdefault(name, (epochs.iloc[-1], losses.iloc[-1]))
+        ax.set(yscale="log", xlabel="epoch", ylabel="validation loss (Huber)")
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        _plain_log(ax)
+        _name_ends(ax, ends, styles)
+        _title(figure, title, label)
+    return figure
+
+
+def accuracies(
+    ours: Mapping[str, pd.DataFrame],
+    published: Mapping[str, pd.DataFrame],
+    *,
+    title: str = "Accuracies",
+    label: str = "",
+) -> Figure:
+    """Accuracies of many models on several parts of the list, in the order given.
+
+    ours, published: part ("training set") to a frame with the columns accuracy_h11 ... in percent.
+    published has a row for every model, NaN where nothing is known; ours a row for every run, so
+    perhaps several of a model, whose median is drawn, or none. The axis is logarithmic in the
+    distance from 100 %.
+    """
+    with rc_context(STYLE):
+        figure = Figure(figsize=(10, 3.2 * len(ours) + 1.8))
+        axes = figure.subplots(len(ours), 1, sharex=True, squeeze=False)[:, 0]
+        for ax, part in zip(axes, ours, strict=True):
+            theirs = published[part]
+            medians = ours[part].groupby(level=0).median().reindex(theirs.index)
+            places = np.arange(len(theirs))
+            for name, look in zip(HODGE_NAMES, CURVES, strict=False):
+                column, look = f"accuracy_{name}", {**look, "linewidth": 1}
+                ax.plot(places, theirs[column], **look | {"linestyle": ":", "fillstyle": "none"})
+                ax.plot(places, medians[column], **look | {"linestyle": "-"}, label=SYMBOLS[name])
+            _near(ax, "y", pd.concat([theirs, medians]).to_numpy(), 100)
+            ax.set(title=part, ylabel="exactly right (%)")
+        axes[-1].set_xticks(places, theirs.index, rotation=40, ha="right", rotation_mode="anchor")
+        handles, texts = axes[0].get_legend_handles_labels()
+        sources = {"ours": ("-", "full"), "published": (":", "none")}
+        for line, fill in sources.values():
+            handles.append(
+                Line2D([], [], color="0.4", linestyle=line, linewidth=1, marker="o", fillstyle=fill)
+            )
+        texts += sources
+        figure.legend(handles, texts, loc="outside lower center", ncols=len(texts))
+        _title(figure, title, label)
+    return figure
+
+
+def rankings(
+    ours: pd.DataFrame, published: pd.DataFrame, *, title: str = "Ranking", label: str = ""
+) -> Figure:
+    """Models ranked by each of several measures, a panel each, the best on top.
+
+    published: a row for every model, a column for every measure ("mse_h11", "r2_mean"), NaN where
+    nothing is known. ours: the same columns, a row for every run, so perhaps several of a model,
+    whose median is drawn with a line from the least to the largest; or none. Ranked are our
+    results; models without any, their names in grey, follow in the published order.
+    """
+    measures = list(published.columns)
+    columns = {1: 1, 3: 3}.get(len(measures), 2)
+    rows = -(-len(measures) // columns)
+    width, height = {1: 7, 2: 10, 3: 12}[columns], rows * (0.24 * len(published) + 0.9) + 1
+    with rc_context(STYLE):
+        figure = Figure(figsize=(width, height))
+        axes = figure.subplots(rows, columns, squeeze=False).flat
+        for ax in axes[len(measures) :]:
+            ax.remove()
+        for ax, measure in zip(axes, measures, strict=False):
+            _draw_ranking(ax, ours[measure].dropna(), published[measure], measure)
+        handles = [Line2D([], [], linestyle="none", **look) for look in OURS_AND_PUBLISHED.values()]
+        figure.legend(handles, OURS_AND_PUBLISHED, loc="outside lower center", ncols=2)
+        _title(figure, title, label)
+    return figure
+
+
+def scan(trials: pd.DataFrame, *, title: str = "Scan", label: str = "") -> Figure:
+    """Best validation loss of the trials of a scan, against hidden size and number of weights.
+
+    trials: a row each with the columns state ("finished", "pruned", others are not drawn),
+    hidden_size, weights, best_validation_loss, as in trials.csv. The ring is the best of the
+    finished ones.
+    """
+    looks = {
+        "finished": {"marker": "o", "color": DARK},
+        "pruned": {"marker": "x", "color": MIDDLE},
+    }
+    with rc_context(STYLE):
+        figure = Figure(figsize=(9, 4.2))
+        axes = figure.subplots(1, 2, sharey=True)
+        finished = trials[trials["state"] == "finished"]
+        for ax, column, scale in zip(axes, ("hidden_size", "weights"), (1, 1e6), strict=True):
+            for state, look in looks.items():
+                rows = trials[trials["state"] == state]
+                ax.plot(rows[column] / scale, rows["best_validation_loss"], linestyle="none",
+                        **look, label=f"{state} ({len(rows)})")  # fmt: skip
+            if len(finished):
+                best = finished.loc[finished["best_validation_loss"].idxmin()]
+                ax.plot(best[column] / scale, best["best_validation_loss"], "o", color="black",
+                        markersize=12, fillstyle="none",
+                        label=f"best: hidden size {best['hidden_size']:.0f}")  # fmt: skip
+            ax.set_yscale("log")
+            ax.margins(0.08)
+            _plain_log(ax)
+        axes[0].set(xlabel="hidden size", ylabel="best validation loss (Huber)")
+        axes[0].xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes[1].set_xlabel("weights (millions)")
+        handles, texts = axes[0].get_legend_handles_labels()
+        figure.legend(handles, texts, loc="outside lower center", ncols=len(texts))
         _title(figure, title, label)
     return figure
 
@@ -188,6 +369,142 @@ def errors(
             lower[column].set(xlabel=f"true {SYMBOLS[name]}", ylim=(0, 105))
         upper[0].set_ylabel("share of test set (%)")
         lower[0].set_ylabel("exactly right (%)")
+        _title(figure, title, label)
+    return figure
+
+
+def _draw_losses(ax: Axes, history: pd.DataFrame) -> pd.Series:
+    """Both losses on a logarithmic axis, with a ring at the best epoch, which is returned."""
+    best = history.loc[history["validation_loss"].idxmin()]
+    marker = "." if len(history) <= 30 else None
+    ax.plot(history["epoch"], history["train_loss"], label="training", color=MIDDLE,
+            linestyle="--", marker=marker)  # fmt: skip
+    ax.plot(history["epoch"], history["validation_loss"], label="validation", color=DARK,
+            marker=marker)  # fmt: skip
+    ax.plot(best["epoch"], best["validation_loss"], "o", markersize=10, color="black",
+            fillstyle="none", label=f"best: epoch {best['epoch']:.0f}")  # fmt: skip
+    ax.set_yscale("log")
+    _plain_log(ax)
+    return best
+
+
+def _plain_log(ax: Axes) -> None:
+    ax.yaxis.set_major_formatter(PlainLogFormatter())
+    ax.yaxis.set_minor_formatter(PlainLogFormatter())
+
+
+def _name_ends(ax: Axes, ends: Mapping[str, tuple[float, float]], looks: Mapping) -> None:
+    """Write the name of each curve at the right margin, as high as it ends, none over another."""
+    apart = 0.065  # of the height of the axes: a line of text
+    to_share = ax.transScale + ax.transLimits
+    heights = {name: to_share.transform(end)[1] for name, end in ends.items()}
+    order = sorted(heights, key=heights.get)
+    places: list[float] = []
+    for name in order:
+        places.append(max(heights[name], places[-1] + apart if places else 0))
+    for index in range(len(places) - 1, -1, -1):  # what was pushed above the top comes down
+        highest = places[index + 1] - apart if index + 1 < len(places) else 1
+        places[index] = min(places[index], highest)
+    for name, place in zip(order, places, strict=True):
+        ax.plot(1.03, place, transform=ax.transAxes, clip_on=False, markersize=6,
+                marker=looks[name]["marker"], color=looks[name]["color"])  # fmt: skip
+        line = {"arrowstyle": "-", "color": looks[name]["color"], "linewidth": 0.6, "alpha": 0.6}
+        ax.annotate("", (1.03, place), ends[name], xycoords="axes fraction", textcoords="data",
+                    arrowprops=line | {"shrinkA": 0, "shrinkB": 0},
+                    annotation_clip=False)  # fmt: skip
+        ax.annotate(name, (1.045, place), xycoords="axes fraction", va="center",
+                    annotation_clip=False)  # fmt: skip
+
+
+def _draw_ranking(ax: Axes, ours: pd.Series, published: pd.Series, measure: str) -> None:
+    """ours: a value for every run; published: one for every model, or NaN."""
+    kind, what = measure.split("_")
+    text, top = MEASURES[kind]
+    if top is None:  # a logarithmic axis has no zero
+        ours, published = ours.clip(lower=NEAREST), published.clip(lower=NEAREST)
+    by_model = ours.groupby(level=0)
+    medians = by_model.median()
+    ranked = list(medians.sort_values(ascending=top is None).index)
+    waiting = published.drop(ranked).dropna().sort_values(ascending=top is None)
+    names = [*ranked, *waiting.index]
+    places = {name: place for place, name in enumerate(names)}
+    for name in names:
+        ax.axhline(places[name], color="0.9", linewidth=0.8, zorder=0)
+    theirs = published.reindex(names).dropna()
+    values = np.concatenate([ours, theirs])
+    if top is None:
+        ax.set_xscale("log")
+        ax.xaxis.set_major_formatter(PlainLogFormatter())
+        ax.xaxis.set_minor_formatter(NullFormatter())
+        ax.set_xlim(values.min() / 1.5, values.max() * 1.5)
+    else:
+        _near(ax, "x", values, top)
+    looks = OURS_AND_PUBLISHED
+    rows = [places[name] for name in ranked]
+    ax.hlines(rows, by_model.min()[ranked], by_model.max()[ranked], color=DARK, linewidth=2)
+    ax.plot(theirs, [places[name] for name in theirs.index], linestyle="none",
+            **looks["published"])  # fmt: skip
+    ax.plot(medians[ranked], rows, linestyle="none", **looks["ours"])
+    ax.set(title=f"{text} of {SYMBOLS[what]}" if what in SYMBOLS else f"mean {text}")
+    ax.set_ylim(len(names) - 0.4, -0.6)
+    ax.set_yticks(range(len(names)), names)
+    ax.grid(False, axis="y")
+    ax.tick_params(axis="y", length=0)
+    for name, tick in zip(names, ax.get_yticklabels(), strict=True):
+        tick.set_color("black" if name in medians.index else "0.5")
+
+
+def _near(ax: Axes, axis: str, values: np.ndarray, top: float) -> None:
+    """Make an axis logarithmic in the distance from a best value, which lies beyond its end."""
+    nearest = NEAREST * top  # added to every distance, so that the best value itself has a place
+
+    def forward(value: np.ndarray) -> np.ndarray:
+        return -np.log10(np.maximum(top + nearest - np.asarray(value, float), nearest / 2))
+
+    def back(place: np.ndarray) -> np.ndarray:
+        return top + nearest - 10.0 ** -np.asarray(place, float)
+
+    places = forward(values[np.isfinite(values)])
+    low, high = places.min() - 0.1, places.max() + 0.1
+    getattr(ax, f"set_{axis}scale")("function", functions=(forward, back))
+    getattr(ax, f"set_{axis}lim")(back(low), back(high))
+    decades = range(int(np.floor(low)), int(np.ceil(high)) + 1)
+    for steps in ((1,), (1, 5), (1, 2, 5), (1, 1.5, 2, 3, 5, 7)):
+        ticks = sorted(step * 10.0**-decade for decade in decades for step in steps)
+        ticks = [tick for tick in ticks if low <= -np.log10(tick) <= high]
+        if len(ticks) >= 3:
+            break
+    target = ax.xaxis if axis == "x" else ax.yaxis
+    target.set_major_locator(FixedLocator([top - tick for tick in ticks]))
+    target.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.7g}"))
+    target.set_minor_formatter(NullFormatter())
+
+
+def climb(path: pd.DataFrame, *, title: str = "Hill climbing", label: str = "") -> Figure:
+    """What hill climbing added, round by round, and how good the ensemble was then.
+
+    path: as `ensembles.Climb.path`. Above, the mean accuracy on the validation set and, below, the
+    Huber loss; the vertical line marks the end of the ensemble returned. Beside each round stands
+    the member it added.
+    """
+    steps, kept = path["step"], int(path["kept"].sum())
+    with rc_context(STYLE):
+        figure = Figure(figsize=(9, 5.6))
+        axes = figure.subplots(3, 1, sharex=True)
+        names = list(dict.fromkeys(path["member"]))
+        heights = path["member"].map(names.index)
+        for ax, column, words in (
+            (axes[0], "accuracy", "mean accuracy (%)"),
+            (axes[1], "loss", "Huber loss"),
+        ):
+            ax.plot(steps, path[column], color=DARK, marker=".")
+            ax.set_ylabel(words)
+        axes[2].plot(steps, heights, "s", color=MIDDLE, markersize=4)
+        axes[2].set_yticks(range(len(names)), names, fontsize=8)
+        axes[2].set(xlabel="round", ylim=(len(names) - 0.5, -0.5))
+        axes[2].xaxis.set_major_locator(MaxNLocator(integer=True))
+        for ax in axes:
+            ax.axvline(kept, color="black", linestyle=":", linewidth=1)
         _title(figure, title, label)
     return figure
 

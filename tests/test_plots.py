@@ -1,6 +1,7 @@
 """Figures carry labels, symbols and the numbers they are given."""
 
 import io
+import itertools
 
 import numpy as np
 import pandas as pd
@@ -31,7 +32,40 @@ def small_list() -> Cicy4:
     return Cicy4(matrices, HODGE[:3].astype(np.int16), "test", "stored", "")
 
 
+RUNS = [("LSTM-448", HISTORY), ("LSTM-456", HISTORY.iloc[:2] * [1, 2, 2, 1, 1])]
+NAMES = ["LSTM-448", "LSTM-456", "Ens-1"]
+PUBLISHED = pd.DataFrame(
+    {
+        "accuracy_h11": [99.7, 99.4, np.nan],
+        "accuracy_h21": [97.5, 94.0, 98.3],
+        "accuracy_h31": [94.2, 87.8, 95.7],
+        "accuracy_h22": [78.6, 64.6, 82.9],
+    },
+    index=NAMES,
+)
+OURS = pd.DataFrame(
+    [[99.0, 96.0, 90.0, 50.0], [98.0, 100.0, 80.0, 0.0], [97.0, 60.0, 70.0, 40.0]],
+    index=["LSTM-448", "LSTM-456", "LSTM-448"],
+    columns=PUBLISHED.columns,
+)
+TRIALS = pd.DataFrame(
+    {
+        "state": ["finished", "pruned", "finished", "diverged"],
+        "hidden_size": [8, 16, 24, 32],
+        "weights": [1_000, 2_000, 3_000, 4_000],
+        "best_validation_loss": [0.3, 0.01, 0.2, np.nan],
+    }
+)
 FIGURES = {
+    "training_curves": lambda: plots.training_curves(RUNS, label=LABEL),
+    "loss_curves": lambda: plots.loss_curves(RUNS, label=LABEL),
+    "accuracies": lambda: plots.accuracies(
+        {"training set": OURS, "test set": OURS * 0.9},
+        {"training set": PUBLISHED, "test set": PUBLISHED},
+        label=LABEL,
+    ),
+    "rankings": lambda: plots.rankings(OURS, PUBLISHED, label=LABEL),
+    "scan": lambda: plots.scan(TRIALS, label=LABEL),
     "examples": lambda: plots.examples(small_list(), label=LABEL),
     "distributions": lambda: plots.hodge_distributions({"all": HODGE}, label=LABEL),
     "training": lambda: plots.training_curve(HISTORY, label=LABEL),
@@ -109,3 +143,139 @@ def test_matrices_are_drawn_without_padding():
     assert texts == [["6"], ["2", "5"], ["2", "1", "4"]]
     spaces = [[text.get_text() for text in ax.get_yticklabels()] for ax in figure.axes]
     assert spaces == [["ℙ$^{5}$"], ["ℙ$^{1}$", "ℙ$^{4}$"], ["ℙ$^{1}$", "ℙ$^{4}$"]]
+
+
+def names_of(ax) -> list[str]:
+    return [text.get_text() for text in ax.get_yticklabels()]
+
+
+def points(line) -> list[tuple[float, float]]:
+    return list(zip(line.get_xdata(), line.get_ydata(), strict=True))
+
+
+def test_rankings_rank_ours_by_the_median_and_then_the_published():
+    h11, h21, h31, h22 = plots.rankings(OURS, PUBLISHED).axes
+    assert names_of(h11) == ["LSTM-448", "LSTM-456"]  # medians 98 and 98; Ens-1 has no value
+    assert names_of(h21) == ["LSTM-456", "LSTM-448", "Ens-1"]
+    assert names_of(h31) == ["LSTM-448", "LSTM-456", "Ens-1"]
+    assert h22.get_title() == "accuracy (%) of $h^{2,2}$"
+    published, ours = h21.lines[-2:]
+    assert points(published) == [(94.0, 0), (97.5, 1), (98.3, 2)]
+    assert points(ours) == [(100.0, 0), (78.0, 1)]
+    ranges = [segment.tolist() for segment in h21.collections[0].get_segments()]
+    assert ranges == [[[100, 0], [100, 0]], [[60, 1], [96, 1]]]
+    colours = [text.get_color() for text in h21.get_yticklabels()]
+    assert colours == ["black", "black", "0.5"]
+
+
+@pytest.mark.parametrize(
+    ("measure", "best"), [("mse_mean", "small"), ("mae_h11", "small"), ("r2_h22", "large")]
+)
+def test_the_best_is_on_top(measure, best):
+    ours = pd.DataFrame({measure: [0.9, 0.1]}, index=["large", "small"])
+    ax = plots.rankings(ours, ours * np.nan).axes[0]
+    assert names_of(ax) == [best, "small" if best == "large" else "large"]
+    assert ax.yaxis_inverted()
+
+
+def test_axes_near_a_best_value_hold_every_value_in_order():
+    ours = pd.DataFrame({"accuracy_h11": [100, 99.95, 50, 0]}, index=list("abcd"))
+    ax = plots.rankings(ours, ours * np.nan).axes[0]
+    places = ax.transData.transform([(value, 0) for value in ours["accuracy_h11"]])[:, 0]
+    left, right = ax.get_window_extent().intervalx
+    assert (np.diff(places) < 0).all()
+    assert left < places[-1] < places[0] < right
+    negative = pd.DataFrame({"r2_h11": [-300.0, 0.9999]}, index=list("ab"))
+    low, high = plots.rankings(negative, negative * np.nan).axes[0].get_xlim()
+    assert low < -300
+    assert 0.9999 < high < 1
+
+
+def test_perfect_errors_can_be_drawn():
+    ours = pd.DataFrame({"mse_h11": [0.0, 1.0]}, index=list("ab"))
+    assert is_inside(plots.rankings(ours, ours * np.nan))
+
+
+def test_rankings_without_any_result_of_ours_show_the_published():
+    ax = plots.rankings(OURS[:0], PUBLISHED).axes[1]
+    assert names_of(ax) == ["Ens-1", "LSTM-448", "LSTM-456"]
+
+
+def test_accuracies_keep_the_order_and_the_median_of_seeds():
+    training, test = plots.accuracies(
+        {"training set": OURS, "test set": OURS}, {"training set": PUBLISHED, "test set": PUBLISHED}
+    ).axes
+    assert training.get_title() == "training set"
+    assert [text.get_text() for text in test.get_xticklabels()] == NAMES
+    published, ours = test.lines[2:4]  # of h21
+    np.testing.assert_array_equal(published.get_ydata(), [97.5, 94.0, 98.3])
+    np.testing.assert_array_equal(ours.get_ydata(), [78.0, 100.0, np.nan])
+
+
+def test_loss_curves_are_named_once_and_mark_the_best_epoch():
+    figure = plots.loss_curves([*RUNS, ("LSTM-448", HISTORY * 1.5)])
+    ax = figure.axes[0]
+    assert ax.get_yscale() == "log"
+    assert sorted(text.get_text() for text in ax.texts if text.get_text()) == NAMES[:2]
+    assert points(ax.lines[1]) == [(2, 0.8)]
+    first, other, again = (ax.lines[index] for index in (0, 2, 4))
+    assert first.get_linestyle() == again.get_linestyle() != other.get_linestyle()
+    assert first.get_marker() == again.get_marker() != other.get_marker()
+
+
+def test_names_of_curves_that_end_together_do_not_overlap():
+    figure = plots.loss_curves([(f"model {number}", HISTORY) for number in range(6)])
+    figure.savefig(io.BytesIO())
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts if text.get_text()]
+    assert len(boxes) == 6
+    assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+
+
+def test_loss_curves_refuse_more_names_than_looks():
+    with pytest.raises(ValueError, match="at most 6"):
+        plots.loss_curves([(str(number), HISTORY) for number in range(7)])
+
+
+@pytest.mark.parametrize("number", range(1, 6))
+def test_training_curves_have_a_panel_each(number):
+    runs = [(f"fold {fold}", HISTORY) for fold in range(number)]
+    figure = plots.training_curves(runs)
+    titles = [ax.get_title() for ax in figure.axes]
+    assert titles == [f"fold {fold} (best: epoch 2)" for fold in range(number)]
+    assert all(ax.get_ylabel() or index % 2 for index, ax in enumerate(figure.axes))
+
+
+def test_the_scan_marks_pruned_trials_and_the_best_finished_one():
+    sizes, weights = plots.scan(TRIALS).axes
+    finished, pruned, best = (points(line) for line in sizes.lines)
+    assert finished == [(8, 0.3), (24, 0.2)]
+    assert pruned == [(16, 0.01)]
+    assert best == [(24, 0.2)]
+    assert weights.lines[2].get_xdata() == pytest.approx([0.003])
+
+
+def test_a_scan_without_a_finished_trial_can_be_drawn():
+    assert is_inside(plots.loss_curves([]))
+    assert is_inside(plots.scan(TRIALS[1:2]))
+    assert is_inside(plots.scan(TRIALS[:0]))
+
+
+def test_a_climb_marks_where_it_ends():
+    path = pd.DataFrame(
+        {
+            "step": [1, 2, 3],
+            "member": ["LSTM-448", "CNN-LSTM-400", "LSTM-448"],
+            "accuracy": [50.0, 60.0, 55.0],
+            "loss": [0.5, 0.4, 0.45],
+            "kept": [True, True, False],
+        }
+    )
+    figure = plots.climb(path, title="Climb", label="quick run: a label")
+    accuracy, loss, members = figure.axes
+    assert accuracy.lines[0].get_ydata().tolist() == [50, 60, 55]
+    assert loss.lines[0].get_ydata().tolist() == [0.5, 0.4, 0.45]
+    names = [text.get_text() for text in members.get_yticklabels()]
+    assert names == ["LSTM-448", "CNN-LSTM-400"]
+    assert members.lines[0].get_ydata().tolist() == [0, 1, 0]
+    assert all(ax.lines[-1].get_xdata() == [2, 2] for ax in figure.axes)
+    assert "quick run: a label" in figure.get_suptitle()

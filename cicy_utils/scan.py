@@ -1,0 +1,403 @@
+"""Which hidden size learns best: a scan with Optuna over the sizes of a recurrent network.
+
+The paper chose its hidden sizes by hand and left a systematic scan for later (section 8). Here
+every trial is a training by the paper's recipe with another size, and is judged by its best
+validation loss; the test set is never looked at. A trial that is worse than the median of the
+others at the same epoch is stopped early. The folder of a scan holds
+
+    study.journal   Optuna's record of the study
+    trials/         a folder for every trial, as ``training.fit`` writes it
+    trials.csv      one row per trial
+
+Optuna is an extra of this package: pip install "cicy4-hodge[scan]".
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from cicy_utils import checkpoint, models, records, training
+from cicy_utils.data import Cicy4
+from cicy_utils.evaluation import data_section
+from cicy_utils.splits import Split
+from cicy_utils.training import TrainConfig
+
+if TYPE_CHECKING:
+    from optuna import Study, Trial
+    from optuna.trial import FrozenTrial
+
+STUDY_FILE = "study.journal"
+TRIALS_FILE = "trials.csv"
+TRIALS_FOLDER = "trials"
+STARTUP_TRIALS = 4  # without pruning: their median is what the others are compared with
+WARMUP_SHARE = 10  # pruning starts after this fraction (1/10) of the epochs
+COLUMNS = ["trial", "state", "hidden_size", "num_layers", "learning_rate", "seed", "weights",
+           "best_validation_loss", "best_epoch", "epochs", "seconds"]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Space:
+    """What is scanned.
+
+    Attributes:
+        model: the network whose sizes are replaced, as in ``models.MODELS``.
+        lowest_hidden, highest_hidden, hidden_step: the hidden sizes, both ends included.
+        num_layers: numbers of recurrent layers to choose from.
+        learning_rates: learning rates at the start to choose from.
+    """
+
+    model: str
+    lowest_hidden: int
+    highest_hidden: int
+    hidden_step: int = 1
+    num_layers: tuple[int, ...] = (2,)
+    learning_rates: tuple[float, ...] = (0.01,)
+
+    def __post_init__(self) -> None:
+        if self.model not in models.MODELS:
+            raise ValueError(
+                f"unknown model {self.model!r}; choose one of {', '.join(models.MODELS)}"
+            )
+        sizes = (self.lowest_hidden, self.highest_hidden, self.hidden_step, *self.num_layers)
+        if not all(isinstance(size, int) and size > 0 for size in sizes):
+            raise ValueError(f"sizes and numbers of layers must be positive integers, not {sizes}")
+        if (self.highest_hidden - self.lowest_hidden) % self.hidden_step or (
+            self.highest_hidden < self.lowest_hidden
+        ):
+            raise ValueError(
+                f"from hidden size {self.lowest_hidden} no steps of {self.hidden_step} lead up to "
+                f"{self.highest_hidden}; choose another end or step"
+            )
+        if not self.num_layers or not self.learning_rates:
+            raise ValueError("num_layers and learning_rates need at least one value each")
+        # Sequences from a notebook's parameters are lists; what is frozen holds tuples.
+        object.__setattr__(self, "num_layers", tuple(self.num_layers))
+        object.__setattr__(self, "learning_rates", tuple(self.learning_rates))
+
+
+class ScanResult(NamedTuple):
+    """What a scan came to.
+
+    trials: one row per trial, as in trials.csv: trial, state ("finished", "pruned": stopped as
+    too bad, "diverged", "unfinished"), hidden_size, num_layers, learning_rate, seed, weights
+    (number), best_validation_loss (so far), best_epoch, epochs, seconds.
+    stop_reason: "done" (as many trials as wanted), "time_limit" or "interrupted"; after the last
+    two the same call goes on.
+    """
+
+    trials: pd.DataFrame
+    stop_reason: str
+
+
+def run_scan(
+    data: Cicy4,
+    split: Split,
+    config: TrainConfig,
+    space: Space,
+    study_dir: Path | str,
+    *,
+    trials: int,
+    max_hours: float | None = None,
+) -> ScanResult:
+    """Run trials until there are as many as wanted, counting those of earlier calls.
+
+    A trial that was cut short goes on from its last epoch. Only one process may work on a folder.
+
+    Args:
+        data, split: as of ``training.fit``; the test set is not used.
+        config: the recipe of every trial; the learning rate is the trial's own, the seed is this
+            one plus the number of the trial, and max_hours is not used.
+        space: what is scanned.
+        study_dir: folder of the scan, made if missing.
+        trials: how many are wanted in all.
+        max_hours: stop when that long has passed since the call; None for no limit.
+
+    Raises:
+        ImportError: Optuna is not installed.
+        ValueError: trials is less than one, or the folder holds a scan of something else.
+    """
+    if trials < 1:
+        raise ValueError(f"a scan needs at least one trial, not {trials}")
+    optuna = _optuna()
+    study_dir = Path(study_dir)
+    study_dir.mkdir(parents=True, exist_ok=True)
+    study = _open(study_dir, config, _identity(data, split, config, space))
+    deadline = time.monotonic() + (np.inf if max_hours is None else max_hours * 3600)
+    _retry_unfinished(study)
+
+    stop_reason = "done"
+    while _done(study) < trials:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            stop_reason = "time_limit"
+            break
+        trial = study.ask()
+        settings = _settings(trial, space, config)
+        folder = study_dir / TRIALS_FOLDER / _folder(trial)
+        print(f"trial {_done(study) + 1} of {trials}: {_words(settings)}", flush=True)
+        hours = None if np.isinf(left) else left / 3600
+        try:
+            result = _train(trial, settings, data, split, config, space, folder, hours)
+        except optuna.TrialPruned:
+            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+            print("stopped: worse than the median", flush=True)
+        except FloatingPointError as error:
+            trial.set_user_attr("diverged", True)
+            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+            print(f"stopped: {error}", flush=True)
+        else:
+            if result.stop_reason not in training.STOPPED_FOR_GOOD:
+                stop_reason = result.stop_reason
+                break
+            study.tell(trial, result.best_validation_loss)
+        (folder / checkpoint.STATE_FILE).unlink(missing_ok=True)  # large, and not needed any more
+        _write_table(study, study_dir, space)
+    return ScanResult(_write_table(study, study_dir, space), stop_reason)
+
+
+def record_scan(
+    result: ScanResult,
+    data: Cicy4,
+    split: Split,
+    config: TrainConfig,
+    space: Space,
+    run_dir: Path | str,
+    *,
+    notebook: str,
+) -> dict[str, Any]:
+    """Write metrics.json of a scan and return it.
+
+    Besides the sections that every run has: seed, settings, split, training (seconds and
+    stop_reason over all trials) and scan, with the space, the number of trials by state and the
+    best finished trial, or None.
+    """
+    table = result.trials
+    counts = table["state"].value_counts().to_dict()
+    best = best_trial(table)
+    # The learning rate that a label should name is the one that trials had, if they had only one.
+    rates = set(space.learning_rates)
+    shown = dataclasses.replace(config, learning_rate=rates.pop()) if len(rates) == 1 else config
+    return records.write_metrics(
+        run_dir,
+        notebook=notebook,
+        variant=Path(run_dir).name,
+        label=records.run_label(len(data), shown),
+        seed=config.seed,
+        settings=dataclasses.asdict(config),
+        data=data_section(data),
+        split={
+            "name": split.name,
+            "seed": split.seed,
+            "sizes": split.sizes,
+            "fingerprints": split.fingerprints,
+        },
+        training={"seconds": float(table["seconds"].sum()), "stop_reason": result.stop_reason},
+        scan={
+            **dataclasses.asdict(space),
+            "trials": sum(number for state, number in counts.items() if state != "unfinished"),
+            "states": counts,
+            "best": None if best is None else best.to_dict(),
+        },
+        environment=records.environment(),
+    )
+
+
+def best_trial(trials: pd.DataFrame) -> pd.Series | None:
+    """The finished trial with the lowest validation loss; None when none has finished."""
+    finished = trials[trials["state"] == "finished"]
+    return finished.loc[finished["best_validation_loss"].idxmin()] if len(finished) else None
+
+
+def ranked(trials: pd.DataFrame) -> pd.DataFrame:
+    """The trials for a reader: the best first, in words, with minutes instead of seconds."""
+    table = trials.sort_values("best_validation_loss", ignore_index=True)
+    table = table.assign(seconds=table["seconds"] / 60).rename(columns={"seconds": "minutes"})
+    return table.rename(columns=lambda name: name.replace("num_", "").replace("_", " "))
+
+
+def best_curves(
+    trials: pd.DataFrame, study_dir: Path | str, most: int = 5
+) -> list[tuple[str, pd.DataFrame]]:
+    """Names and histories of the best finished trials, for ``plots.loss_curves``."""
+    finished = trials[trials["state"] == "finished"].sort_values("best_validation_loss")
+    folder = Path(study_dir) / TRIALS_FOLDER
+    return [
+        (f"{row.hidden_size} (trial {row.trial})", _history(folder / f"{row.trial:03d}"))
+        for row in finished[:most].itertuples()
+    ]
+
+
+def _optuna() -> Any:
+    try:
+        import optuna
+    except ImportError as error:
+        raise ImportError(
+            'a scan needs Optuna; install it with: pip install "cicy4-hodge[scan]"'
+        ) from error
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna
+
+
+def _open(study_dir: Path, config: TrainConfig, identity: dict) -> Study:
+    """The study in a folder, new or as it was left."""
+    optuna = _optuna()
+    from optuna.storages.journal import JournalFileBackend
+
+    path = study_dir / STUDY_FILE
+    study = optuna.create_study(
+        study_name="scan",
+        storage=optuna.storages.JournalStorage(JournalFileBackend(str(path))),
+        load_if_exists=True,
+        pruner=optuna.pruners.MedianPruner(
+            n_startup_trials=STARTUP_TRIALS, n_warmup_steps=config.max_epochs // WARMUP_SHARE
+        ),
+    )
+    # Counted on, so that a study that goes on does not draw its first trials again.
+    study.sampler = optuna.samplers.TPESampler(seed=config.seed + len(study.trials))
+    if "identity" in study.user_attrs:
+        checkpoint.require_same_run(path, study.user_attrs["identity"], identity)
+    else:
+        study.set_user_attr("identity", identity)
+    return study
+
+
+def _identity(data: Cicy4, split: Split, config: TrainConfig, space: Space) -> dict:
+    """What makes two scans the same, as plain values."""
+    recipe = dataclasses.asdict(config)
+    del recipe["learning_rate"]  # of the space
+    identity = {
+        "space": dataclasses.asdict(space),
+        "data": {"fingerprint": data.fingerprint, "layout": data.layout},
+        "split": {"name": split.name, "seed": split.seed, "fingerprints": split.fingerprints},
+        "settings": {k: v for k, v in recipe.items() if k not in training.MAY_DIFFER_ON_RESUMING},
+    }
+    return json.loads(json.dumps(identity))  # as it will be read back
+
+
+def _retry_unfinished(study: Study) -> None:
+    """Queue trials that were cut short: Optuna takes no trial up again, so each gets a successor.
+
+    The successor has the same settings and goes on in the same folder.
+    """
+    states = _optuna().trial.TrialState
+    for old in study.get_trials(states=(states.RUNNING,)):
+        if "settings" in old.user_attrs:
+            study.enqueue_trial(
+                old.params,
+                user_attrs={"folder": _folder(old), "settings": old.user_attrs["settings"]},
+            )
+        study.tell(old.number, state=states.FAIL)
+
+
+def _done(study: Study) -> int:
+    """How many trials are over: those that were cut short do not count."""
+    states = _optuna().trial.TrialState
+    return len(study.get_trials(deepcopy=False, states=(states.COMPLETE, states.PRUNED)))
+
+
+def _settings(trial: Trial, space: Space, config: TrainConfig) -> dict[str, Any]:
+    """Draw what a trial tries, or repeat what its predecessor did."""
+    chosen = {
+        "hidden_size": trial.suggest_int(
+            "hidden_size", space.lowest_hidden, space.highest_hidden, step=space.hidden_step
+        ),
+        "num_layers": trial.suggest_categorical("num_layers", space.num_layers),
+        "learning_rate": trial.suggest_categorical("learning_rate", space.learning_rates),
+    }
+    # A size that is drawn again is trained from other weights: one training is one draw.
+    settings = trial.user_attrs.get("settings", chosen | {"seed": config.seed + trial.number})
+    trial.set_user_attr("settings", settings)
+    return settings
+
+
+def _train(
+    trial: Trial,
+    settings: dict[str, Any],
+    data: Cicy4,
+    split: Split,
+    config: TrainConfig,
+    space: Space,
+    folder: Path,
+    max_hours: float | None,
+) -> training.FitResult:
+    """One trial; raises ``optuna.TrialPruned`` when it is not worth going on."""
+    optuna = _optuna()
+
+    def on_epoch(row: dict) -> None:
+        trial.report(row["validation_loss"], row["epoch"])
+        if row["epoch"] < config.max_epochs and trial.should_prune():
+            raise optuna.TrialPruned
+
+    for row in _history(folder).to_dict("records"):  # of its predecessor
+        trial.report(row["validation_loss"], int(row["epoch"]))
+    own = dataclasses.replace(
+        config,
+        learning_rate=settings["learning_rate"],
+        seed=settings["seed"],
+        max_hours=max_hours,
+    )
+    return training.fit(_model(settings, space), data, split, own, folder, on_epoch=on_epoch)
+
+
+def _model(settings: dict[str, Any], space: Space) -> models.HodgeNetwork:
+    return models.build_model(
+        space.model,
+        hidden_size=settings["hidden_size"],
+        num_layers=settings["num_layers"],
+        seed=settings["seed"],
+    )
+
+
+def _folder(trial: Trial | FrozenTrial) -> str:
+    return trial.user_attrs.get("folder", f"{trial.number:03d}")
+
+
+def _words(settings: dict[str, Any]) -> str:
+    names = {name: name.removeprefix("num_").replace("_", " ") for name in settings}
+    return ", ".join(f"{names[name]} {value:g}" for name, value in settings.items())
+
+
+def _history(folder: Path) -> pd.DataFrame:
+    path = folder / checkpoint.HISTORY_FILE
+    return pd.read_csv(path) if path.is_file() else pd.DataFrame()
+
+
+def _write_table(study: Study, study_dir: Path, space: Space) -> pd.DataFrame:
+    """Write trials.csv and return it; trials that have a successor are not in it."""
+    states = _optuna().trial.TrialState
+    names = {states.COMPLETE: "finished", states.PRUNED: "pruned"}
+    rows = []
+    for trial in study.get_trials(deepcopy=False):
+        if trial.state == states.FAIL or "settings" not in trial.user_attrs:
+            continue
+        settings = trial.user_attrs["settings"]
+        state = names.get(trial.state, "unfinished")
+        history = _history(study_dir / TRIALS_FOLDER / _folder(trial))
+        row = {
+            "trial": int(_folder(trial)),
+            "state": "diverged" if trial.user_attrs.get("diverged") else state,
+            **settings,
+            "weights": models.count_weights(_model(settings, space)),
+            "best_validation_loss": np.nan,
+            "best_epoch": 0,
+            "epochs": len(history),
+            "seconds": 0.0,
+        }
+        if len(history):
+            best = history.loc[history["validation_loss"].idxmin()]
+            row["best_validation_loss"] = float(best["validation_loss"])
+            row["best_epoch"] = int(best["epoch"])
+            row["seconds"] = float(history["seconds"].sum())
+        rows.append(row)
+    table = pd.DataFrame(rows, columns=COLUMNS).sort_values("trial", ignore_index=True)
+    text = table.to_csv(index=False).encode()
+    checkpoint.write_atomically(study_dir / TRIALS_FILE, lambda file: file.write(text))
+    return table

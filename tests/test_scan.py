@@ -1,0 +1,256 @@
+"""The scan: it finds, prunes, goes on where it was cut short, and never sees the test set."""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cicy_utils import checkpoint, models, records, scan, training
+from cicy_utils.batch import runner
+from cicy_utils.batch.status import Status
+from cicy_utils.splits import split_72
+from cicy_utils.training import TrainConfig
+
+CONFIG = TrainConfig(max_epochs=2, batch_size=64, device="cpu", seed=5)
+SPACE = scan.Space("LSTM-448", 4, 12, 4, learning_rates=(0.001,))
+
+
+@pytest.fixture(scope="module")
+def data(cicy4_sample):
+    return cicy4_sample
+
+
+@pytest.fixture(scope="module")
+def split(data):
+    return split_72(len(data))
+
+
+def losses_are(monkeypatch, losses):
+    """Replace training: the losses of an epoch are ``losses(hidden size, epoch)``."""
+
+    def fit(model, data, split, config, run_dir, *, on_epoch):
+        run_dir.mkdir(parents=True)
+        rows = []
+        for epoch in range(1, config.max_epochs + 1):
+            loss = losses(model.spec.hidden_size, epoch)
+            training.require_finite(loss, "training", epoch)
+            row = {"epoch": epoch, "train_loss": loss, "validation_loss": loss}
+            rows.append(row | {"learning_rate": config.learning_rate, "seconds": 1.0})
+            pd.DataFrame(rows).to_csv(run_dir / "history.csv", index=False)
+            on_epoch(rows[-1])
+        best = min(rows, key=lambda row: row["validation_loss"])
+        return training.FitResult(
+            pd.DataFrame(rows), best["epoch"], best["validation_loss"], len(rows), 1.0,
+            "max_epochs", "cpu",
+        )  # fmt: skip
+
+    monkeypatch.setattr(scan.training, "fit", fit)
+
+
+def test_trials_are_trainings_with_other_sizes(data, split, tmp_path):
+    result = scan.run_scan(data, split, CONFIG, SPACE, tmp_path, trials=2)
+    assert result.stop_reason == "done"
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "trials.csv"), result.trials)
+    assert list(result.trials["trial"]) == [0, 1]
+    for row in result.trials.itertuples():
+        folder = tmp_path / "trials" / f"{row.trial:03d}"
+        history = pd.read_csv(folder / "history.csv")
+        assert row.state == "finished"
+        assert row.hidden_size in (4, 8, 12)
+        assert row.epochs == len(history) == 2
+        assert row.best_validation_loss == history["validation_loss"].min()
+        model = models.build_model("LSTM-448", hidden_size=row.hidden_size)
+        assert row.weights == models.count_weights(model)
+        assert row.seed == 5 + row.trial
+        assert not (folder / checkpoint.STATE_FILE).exists()
+        _, metadata = checkpoint.load_weights(folder / checkpoint.WEIGHTS_FILE)
+        assert metadata["model"]["hidden_size"] == row.hidden_size
+
+
+def test_the_test_set_changes_nothing(data, split, tmp_path):
+    hodge = data.hodge.copy()
+    hodge[split.test] = 7
+    blind = dataclasses.replace(data, hodge=hodge)
+    tables = [
+        scan.run_scan(some, split, CONFIG, SPACE, tmp_path / name, trials=2).trials
+        for name, some in (("all", data), ("blind", blind))
+    ]
+    pd.testing.assert_frame_equal(*(table.drop(columns="seconds") for table in tables))
+
+
+def test_it_finds_the_best_size(data, split, tmp_path, monkeypatch):
+    losses_are(monkeypatch, lambda hidden, epoch: 1 + abs(hidden - 40) / epoch)
+    space = scan.Space("LSTM-448", 8, 64, 8)
+    table = scan.run_scan(data, split, CONFIG, space, tmp_path, trials=30).trials
+    assert scan.best_trial(table)["hidden_size"] == 40
+    assert table.set_index("state").loc["finished", "best_validation_loss"].min() == 1
+
+
+def test_bad_trials_are_pruned(data, split, tmp_path, monkeypatch):
+    losses_are(monkeypatch, lambda hidden, epoch: hidden / epoch)
+    config = dataclasses.replace(CONFIG, max_epochs=20)
+    space = scan.Space("LSTM-448", 1, 64)
+    table = scan.run_scan(data, split, config, space, tmp_path, trials=20).trials
+    pruned = table[table["state"] == "pruned"]
+    finished = table[table["state"] == "finished"]
+    assert len(pruned) and len(finished)
+    assert set(table["state"][:4]) == {"finished"}
+    assert (finished["epochs"] == 20).all()
+    assert (pruned["epochs"] == 2).all()  # the first two epochs are spared
+    assert pruned["hidden_size"].min() > finished["hidden_size"].min()
+
+
+def test_a_diverged_trial_counts_and_the_scan_goes_on(data, split, tmp_path, monkeypatch):
+    losses_are(monkeypatch, lambda hidden, epoch: np.inf if hidden > 30 else float(hidden))
+    space = scan.Space("LSTM-448", 1, 64)
+    table = scan.run_scan(data, split, CONFIG, space, tmp_path, trials=8).trials
+    assert len(table) == 8
+    assert set(table.loc[table["hidden_size"] > 30, "state"]) == {"diverged"}
+    assert scan.best_trial(table)["hidden_size"] <= 30
+
+
+def test_it_goes_on_up_to_the_number_of_trials(data, split, tmp_path, monkeypatch):
+    losses_are(monkeypatch, lambda hidden, epoch: float(hidden))
+    first = scan.run_scan(data, split, CONFIG, SPACE, tmp_path, trials=2).trials
+    assert len(scan.run_scan(data, split, CONFIG, SPACE, tmp_path, trials=2).trials) == 2
+    more = scan.run_scan(data, split, CONFIG, SPACE, tmp_path, trials=5).trials
+    assert len(more) == 5
+    pd.testing.assert_frame_equal(more[:2], first)
+
+
+def test_a_killed_trial_goes_on_from_its_last_epoch(data, split, tmp_path, monkeypatch):
+    config = dataclasses.replace(CONFIG, max_epochs=3)
+    whole = scan.run_scan(data, split, config, SPACE, tmp_path / "whole", trials=1).trials
+
+    train_epoch, calls = training.train_epoch, []
+
+    def killed_in_the_third(*arguments):
+        calls.append(1)
+        if len(calls) == 3:
+            raise SystemExit
+        return train_epoch(*arguments)
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(training, "train_epoch", killed_in_the_third)
+        scan.run_scan(data, split, config, SPACE, tmp_path / "cut", trials=1)
+    with monkeypatch.context() as patch:
+        calls.clear()
+        patch.setattr(training, "train_epoch", lambda *a: calls.append(1) or train_epoch(*a))
+        result = scan.run_scan(data, split, config, SPACE, tmp_path / "cut", trials=1)
+    assert len(calls) == 1
+    pd.testing.assert_frame_equal(
+        result.trials.drop(columns="seconds"), whole.drop(columns="seconds")
+    )
+
+
+def test_the_time_budget_ends_it_and_the_next_call_goes_on(data, split, tmp_path):
+    config = dataclasses.replace(CONFIG, max_epochs=3)
+    cut = scan.run_scan(data, split, config, SPACE, tmp_path, trials=2, max_hours=1e-9)
+    assert cut.stop_reason == "time_limit"
+    assert cut.trials.empty
+    record = scan.record_scan(cut, data, split, config, SPACE, tmp_path, notebook="scan")
+    assert record["scan"]["best"] is None
+    assert record["scan"]["trials"] == 0
+    assert scan.ranked(cut.trials).empty
+    assert scan.best_curves(cut.trials, tmp_path) == []
+    rest = scan.run_scan(data, split, config, SPACE, tmp_path, trials=2)
+    assert rest.stop_reason == "done"
+    assert list(rest.trials["state"]) == ["finished", "finished"]
+
+
+def test_time_that_runs_out_in_a_trial_leaves_it_unfinished(data, split, tmp_path):
+    config = dataclasses.replace(CONFIG, max_epochs=10_000, patience=10_000)
+    cut = scan.run_scan(data, split, config, SPACE, tmp_path, trials=2, max_hours=0.5 / 3600)
+    assert cut.stop_reason == "time_limit"
+    assert list(cut.trials["state"]) == ["unfinished"]
+    assert (tmp_path / "trials" / "000" / checkpoint.STATE_FILE).exists()
+
+
+def test_by_command_more_trials_go_on_in_the_same_folder(tmp_path):
+    notebooks = Path(__file__).resolve().parents[1] / "notebooks"
+
+    def task(trials: int) -> runner.Task:
+        wanted = {"TRIALS": str(trials)}
+        return runner.plan("smoke", tmp_path, notebooks, only=["16"], overrides=wanted)[0]
+
+    done = task(2)
+    done.run_dir.mkdir(parents=True)
+    state = {"notebook": done.name, "variant": done.variant, "state": "done"}
+    Status(**state, settings=done.identity, source=done.source_hash).write(done.run_dir)
+    (done.run_dir / "metrics.json").write_text(json.dumps({"scan": {"trials": 2}}))
+    assert runner.is_done(done)
+    assert not runner.is_done(task(3))
+    assert task(3).identity == done.identity  # so that the folder is not put away
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"config": dataclasses.replace(CONFIG, batch_size=32)}, "settings.batch_size 64"),
+        ({"space": dataclasses.replace(SPACE, highest_hidden=16)}, "space.highest_hidden 12"),
+    ],
+)
+def test_another_scan_is_refused(data, split, tmp_path, monkeypatch, change, named):
+    losses_are(monkeypatch, lambda hidden, epoch: float(hidden))
+    scan.run_scan(data, split, CONFIG, SPACE, tmp_path, trials=1)
+    settings = {"config": CONFIG, "space": SPACE} | change
+    with pytest.raises(ValueError, match=named):
+        scan.run_scan(data, split, **settings, study_dir=tmp_path, trials=1)
+
+
+def test_the_record_tells_what_was_found(data, split, tmp_path, monkeypatch):
+    losses_are(monkeypatch, lambda hidden, epoch: hidden / epoch)
+    result = scan.run_scan(data, split, CONFIG, SPACE, tmp_path, trials=3)
+    scan.record_scan(result, data, split, CONFIG, SPACE, tmp_path, notebook="16_scan")
+    record = records.read_metrics(tmp_path)
+    assert record["label"] == (
+        "quick run: 300 of 905,684 configurations, at most 2 epochs, "
+        "learning rate 0.001 instead of 0.01, batch size 64 instead of 128"
+    )
+    best = scan.best_trial(result.trials)
+    assert record["scan"]["best"]["hidden_size"] == best["hidden_size"]
+    assert record["scan"]["trials"] == 3
+    assert record["training"]["stop_reason"] == "done"
+
+
+def test_readers_see_the_best_first(data, split, tmp_path, monkeypatch):
+    losses_are(monkeypatch, lambda hidden, epoch: hidden / epoch)
+    table = scan.run_scan(data, split, CONFIG, SPACE, tmp_path, trials=6).trials
+    shown = scan.ranked(table)
+    assert shown["best validation loss"].is_monotonic_increasing
+    assert (shown["minutes"] == 2 / 60).all()
+    curves = scan.best_curves(table, tmp_path, most=3)
+    best = scan.best_trial(table)
+    assert len(curves) == 3
+    assert curves[0][0] == f"{best['hidden_size']} (trial {best['trial']})"
+    assert curves[0][1]["validation_loss"].min() == best["best_validation_loss"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("LSTM-1", 4, 8, 4), "unknown model 'LSTM-1'"),
+        (("LSTM-448", 0, 8, 4), "positive integers"),
+        (("LSTM-448", 4, 9, 4), "no steps of 4 lead up to 9"),
+        (("LSTM-448", 8, 4, 4), "no steps of 4 lead up to 4"),
+        (("LSTM-448", 4, 8, 4, ()), "at least one value"),
+    ],
+)
+def test_a_space_that_makes_no_sense_is_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        scan.Space(*arguments)
+
+
+def test_no_trials_are_refused(data, split, tmp_path):
+    with pytest.raises(ValueError, match="at least one trial"):
+        scan.run_scan(data, split, CONFIG, SPACE, tmp_path, trials=0)
+
+
+def test_without_optuna_it_says_what_to_install(data, split, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(ImportError, match=r"cicy4-hodge\[scan\]"):
+        scan.run_scan(data, split, CONFIG, SPACE, tmp_path, trials=1)
