@@ -15,6 +15,8 @@ from pathlib import Path
 from string import Template
 
 import nbformat
+import texts_scan
+import texts_together as texts
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from cicy_utils import paper
@@ -111,22 +113,13 @@ FINDINGS = {
     "$h^{2,2}$ from @{LSTM-448} to @h22.",
 }
 
-PARAMETERS = """# What is learned
-SOURCE = "bundled"  # "bundled", or the path of another copy of the list
-LAYOUT = "stored"  # order of the rows inside a matrix, one of data.LAYOUTS
-SUBSET = None  # number of configurations drawn from the list; None: all 905,684
-SEED = 42  # initial weights and order of the batches
-SPLIT_SEED = 42  # who is in the training, validation and test set
-# How: the paper's recipe
-LEARNING_RATE = 0.01  # at the start; divided by 10 on a plateau
-BATCH_SIZE = 128  # configurations a step
-MAX_EPOCHS = 550  # passes through the training set at most
-PATIENCE = 20  # epochs without a better validation loss before training stops
-# Where
-PRECISION = "float32"  # or "tf32": faster on recent NVIDIA GPUs, 10 bits of mantissa
-DEVICE = "auto"  # "cpu", "cuda", or "auto": the GPU if there is one
-MAX_HOURS = None  # stop after that many hours; run again to go on
-RUN_DIR = None  # folder for all results; None: results/interactive/@notebook/seed-<SEED>"""
+PARAMETERS = f"""{texts.WHAT}
+SEEDS = [42]  # initial weights and order of the batches; one training for each
+{texts.HOW}
+# The network: the paper's
+{texts.SHAPE}
+{texts.WHERE}
+RUN_DIR = None  # folder for all results; None: results/interactive/@notebook/seed-<first>"""
 
 TITLE = """# @model
 
@@ -155,22 +148,19 @@ is read from them."""
 
 TRAIN = """from pathlib import Path
 
-import pandas as pd
-
-from cicy_utils import evaluation, models, plots, prediction, records, tables, training
-from cicy_utils.data import load_cicy4
-from cicy_utils.splits import split_72
+from cicy_utils import data, evaluation, models, plots, records, splits, tables, training
 
 NOTEBOOK, MODEL = "@notebook", "@model"
-run_dir = Path(RUN_DIR or records.run_directory(NOTEBOOK, f"seed-{SEED}"))
-cicy4 = load_cicy4(SOURCE, layout=LAYOUT, subset=SUBSET)
-split = split_72(len(cicy4), seed=SPLIT_SEED)
+run_dir = Path(RUN_DIR or records.run_directory(NOTEBOOK, f"seed-{SEEDS[0]}"))
+cicy4 = data.load_cicy4(SOURCE, layout=LAYOUT, subset=SUBSET)
+split = splits.split_72(len(cicy4), seed=SPLIT_SEED)
 recipe = dict(learning_rate=LEARNING_RATE, batch_size=BATCH_SIZE, max_epochs=MAX_EPOCHS)
 place = dict(device=DEVICE, precision=PRECISION, max_hours=MAX_HOURS)
-config = training.TrainConfig(**recipe, **place, patience=PATIENCE, seed=SEED)
-model = models.build_model(MODEL, seed=SEED)
-result = training.fit(model, cicy4, split, config, run_dir)
-record = evaluation.evaluate_run(model, cicy4, split, config, result, run_dir, notebook=NOTEBOOK)
+config = training.TrainConfig(**recipe, **place, patience=PATIENCE)
+shape = dict(hidden_size=HIDDEN_SIZE, num_layers=NUM_LAYERS, bidirectional=BIDIRECTIONAL)
+runs = dict(seeds=SEEDS, run_dir=run_dir, notebook=NOTEBOOK)
+folders = evaluation.train_seeds(MODEL, cicy4, split, config, **runs, **shape)
+record = records.read_metrics(run_dir)  # of the first seed, as is all that follows
 label = record["label"]"""
 
 RESULT_TEXT = """## Result
@@ -180,6 +170,8 @@ this of the whole quadruple. The last row needs no network: it answers every con
 most frequent value of the training set. A network that has learned something is above it. One
 training is one draw: five trainings of LSTM-448 on different folds span @lowest to @highest on
 $h^{2,2}$ in the paper."""
+
+SEEDS_TEXT = """Every seed of this run, with median and range where there are several:"""
 
 COMPARISON_TEXT = """The same comparison for all published measures: mean squared and mean absolute
 error and the coefficient of determination $R^2$, all of rounded predictions. Higher is better for
@@ -200,8 +192,7 @@ Both losses on a logarithmic scale, and the learning rate below. The training lo
 over the epoch, while the weights change; the validation loss is taken after it. Where the training
 curve keeps falling and the validation curve does not, the network learns by heart."""
 
-CURVE = """history = pd.read_csv(run_dir / "history.csv")
-curve = plots.training_curve(history, title=f"{MODEL}: training", label=label)
+CURVE = """curve = plots.training_curve(records.read_history(run_dir), title=MODEL, label=label)
 plots.save(curve, run_dir, "training_curve")"""
 
 ERRORS_TEXT = """## Errors
@@ -239,9 +230,6 @@ OWN_TEXT = r"""## A matrix of one's own
 The saved weights, and the exact arithmetic of `cicy_utils.topology`, on
 $$\left[\begin{array}{c|cc} 1 & 1 & 1 \\ 5 & 1 & 5 \end{array}\right].$$"""
 
-OWN = """example = prediction.predict([[1, 1], [1, 5]], run_dir)
-tables.style(example, "One configuration, predicted and exact", label)"""
-
 RUN_TEXT = """## The run"""
 
 
@@ -250,7 +238,7 @@ def model_notebook(number: int, name: str) -> tuple[str, nbformat.NotebookNode]:
     family, hidden = name.rsplit("-", 1)
     notebook = f"{number:02d}_{name.lower().replace('-', '_')}"
     published = paper.published()
-    folds = [published.loc[(f"LSTM-448-f{fold}", 72), "accuracy_h22"] for fold in range(5)]
+    lowest, highest = _fold_range()
     words = {
         "model": name,
         "notebook": notebook,
@@ -258,8 +246,8 @@ def model_notebook(number: int, name: str) -> tuple[str, nbformat.NotebookNode]:
         "what": FAMILIES[family].what,
         "finding": _finding(name),
         "millions": f"{published.loc[(name, 72), 'parameters_millions']:.3f}",
-        "lowest": _percent(min(folds)),
-        "highest": _percent(max(folds)),
+        "lowest": lowest,
+        "highest": highest,
     }
     words["blocks"] = Text(FAMILIES[family].blocks).substitute(words)
     cells = [
@@ -269,12 +257,14 @@ def model_notebook(number: int, name: str) -> tuple[str, nbformat.NotebookNode]:
         _code("train", TRAIN),
         _text("result", RESULT_TEXT),
         _code("headline", "tables.headline(record)"),
+        _text("seeds-text", SEEDS_TEXT),
+        _code("seeds", "tables.seeds(list(folders.values()))"),
         _text("comparison", COMPARISON_TEXT),
         _code("beside-paper", "tables.beside_paper(record)"),
         _text("parts-text", PARTS_TEXT),
         _code("parts", "tables.parts(record)"),
         _text("architecture-text", ARCHITECTURE_TEXT),
-        _code("architecture", "tables.architecture(model, label)"),
+        _code("architecture", "tables.architecture(models.build_model(MODEL, **shape), label)"),
         _text("curve-text", CURVE_TEXT),
         _code("curve", CURVE),
         _text("errors-text", ERRORS_TEXT),
@@ -285,7 +275,7 @@ def model_notebook(number: int, name: str) -> tuple[str, nbformat.NotebookNode]:
         _text("permuted-text", PERMUTED_TEXT),
         _code("permuted", "tables.permuted(record)"),
         _text("own-text", OWN_TEXT),
-        _code("own", OWN),
+        _code("own", "tables.example([[1, 1], [1, 5]], run_dir, label)"),
         _text("run-text", RUN_TEXT),
         _code("run", "tables.run_facts(record)"),
     ]
@@ -305,11 +295,14 @@ are divided into training, validation and test sets.
 DATA_PARAMETERS = """SOURCE = "bundled"  # "bundled", or the path of another copy of the list
 SUBSET = None  # number of configurations drawn from the list; None: all 905,684
 SPLIT_SEED = 42  # who is in the training, validation and test set
+BASELINES = True  # whether to measure predictions without a neural network
+BASELINE_SUBSET = None  # configurations for those where SUBSET is None: as many as the models get
+BASELINE_TRAIN = 20_000  # configurations that the trees learn from at most
 RUN_DIR = None  # folder for all results; None: results/interactive/00_data/list"""
 
 DATA_LOAD = """from pathlib import Path
 
-from cicy_utils import evaluation, plots, records, splits, tables
+from cicy_utils import baselines, evaluation, plots, records, splits, tables
 from cicy_utils.data import load_cicy4
 
 run_dir = Path(RUN_DIR or records.run_directory("00_data", "list"))
@@ -336,7 +329,7 @@ $\mathbb{P}^1 \times \mathbb{P}^5$; the rows sum to $2 = 1 + 1$ and $6 = 5 + 1$.
 
 The Hodge numbers follow from counting polynomials, with no other input than the matrix
 (`topology.hodge_numbers`); the Euler number from the top Chern class, independently. The last two
-rows of the table are two descriptions of the same manifold, so only one of them is in the list."""
+rows of the table share all their numbers and are nevertheless two entries of the list."""
 
 MATRIX = """tables.exact(
     {
@@ -395,6 +388,25 @@ folds cut the training and validation sets of the 72 % split into five pieces. N
 in two parts."""
 
 
+BASELINES_TEXT = """## What needs no neural network
+
+Three predictions to be beaten, on the configurations that the models get, with their training,
+validation and test sets:
+
+- *constant prediction*: always the most frequent value of the training set;
+- *ridge regression*: linear in the 320 entries of the matrix;
+- *gradient-boosted trees*: scikit-learn's histogram kind, for each Hodge number, with at most
+  `BASELINE_TRAIN` configurations to learn from.
+
+The decodings are those of the model notebooks: each number by itself (raw); $h^{2,2}$ from the
+other three (relation); $h^{3,1}$ and $h^{2,2}$ from $h^{1,1}$, $h^{2,1}$ and the Euler number
+(relation+chi)."""
+
+BASELINES = """if BASELINES:
+    sample = load_cicy4(SOURCE, subset=SUBSET or BASELINE_SUBSET)
+    display(tables.baselines(baselines.record(sample, run_dir, SPLIT_SEED, BASELINE_TRAIN)))"""
+
+
 def data_notebook() -> tuple[str, nbformat.NotebookNode]:
     """File name without suffix, and notebook, of the list itself."""
     cells = [
@@ -416,16 +428,117 @@ def data_notebook() -> tuple[str, nbformat.NotebookNode]:
         _code("figure-2", FIGURE_2),
         _text("splits-text", SPLITS_TEXT),
         _code("splits", "tables.splits(all_splits, label)"),
+        _text("baselines-text", BASELINES_TEXT),
+        _code("baselines", BASELINES),
         _text("run-text", RUN_TEXT),
         _code("run", "tables.machine_facts(record)"),
     ]
     return "00_data", _notebook(cells, {})
 
 
+def cross_validation_notebook() -> tuple[str, nbformat.NotebookNode]:
+    """File name without suffix, and notebook, of the five folds."""
+    cells = [
+        _text("title", texts.CV_TITLE),
+        _code("parameters", texts.CV_PARAMETERS, tags=["parameters"]),
+        _text("training", texts.CV_TRAIN_TEXT),
+        _code("train", texts.CV_TRAIN),
+        _code("headline", "tables.headline(record)"),
+        _text("parts-text", texts.CV_PARTS_TEXT),
+        _code("parts", "tables.parts(record)"),
+        _code("curve", texts.CV_CURVE),
+        _text("folds-text", texts.CV_FOLDS_TEXT),
+        _code("folds", texts.CV_FOLDS),
+        _text("out-of-fold-text", texts.CV_OUT_TEXT),
+        _code("out-of-fold", "tables.out_of_fold(found)"),
+        _text("losses-text", texts.CV_LOSSES_TEXT),
+        _code("losses", texts.CV_LOSSES),
+        _text("run-text", RUN_TEXT),
+        _code("run", "tables.run_facts(record)"),
+    ]
+    lowest, highest = _fold_range()
+    words = {"model": "LSTM-448", "lowest": lowest, "highest": highest}
+    name = "13_cross_validation"
+    return name, _notebook(cells, words | {"notebook": name})
+
+
+def retraining_notebook() -> tuple[str, nbformat.NotebookNode]:
+    """File name without suffix, and notebook, of the 80 % split."""
+    cells = [
+        _text("title", texts.RETRAINING_TITLE),
+        _code("parameters", texts.RETRAINING_PARAMETERS, tags=["parameters"]),
+        _text("training", texts.RETRAINING_TRAIN_TEXT),
+        _code("train", texts.RETRAINING_TRAIN),
+        _text("result", texts.RETRAINING_RESULT_TEXT),
+        _code("headline", "tables.retrained(record)"),
+        _text("comparison", COMPARISON_TEXT),
+        _code("beside-paper", "tables.beside_paper(record)"),
+        _text("parts-text", texts.RETRAINING_PARTS_TEXT),
+        _code("parts", "tables.parts(record)"),
+        _text("curve-text", texts.RETRAINING_CURVE_TEXT),
+        _code("curve", texts.RETRAINING_CURVE),
+        _text("decodings-text", DECODINGS_TEXT),
+        _code("decodings", "tables.decodings(record)"),
+        _text("run-text", texts.RETRAINING_RUN_TEXT),
+        _code("run", "tables.run_facts(record)"),
+    ]
+    name = "14_retraining"
+    return name, _notebook(cells, {"model": "LSTM-448", "notebook": name})
+
+
+def ensembles_notebook() -> tuple[str, nbformat.NotebookNode]:
+    """File name without suffix, and notebook, of the ensembles."""
+    cells = [
+        _text("title", texts.ENSEMBLES_TITLE),
+        _code("parameters", texts.ENSEMBLES_PARAMETERS, tags=["parameters"]),
+        _text("climb-text", texts.CLIMB_TEXT),
+        _code("climb", texts.CLIMB),
+        _text("members-text", texts.MEMBERS_TEXT),
+        _code("members", "tables.members(found, label)"),
+        _text("weights-text", texts.WEIGHTS_TEXT),
+        _code("weights", "tables.climbs(record)"),
+        _code("paths", texts.PATHS),
+        _text("ensembles-72-text", texts.ENSEMBLES_72_TEXT),
+        _code("ensembles-72", 'tables.paper_ensembles(record, entries, "72")'),
+        _text("ensembles-80-text", texts.ENSEMBLES_80_TEXT),
+        _code("ensembles-80", 'tables.paper_ensembles(record, entries, "80")'),
+        _text("picks-text", texts.PICKS_TEXT),
+        _code("picks", "tables.picks(record)"),
+        _text("run-text", RUN_TEXT),
+        _code("run", "tables.machine_facts(record)"),
+    ]
+    name = "15_ensembles"
+    return name, _notebook(cells, {"notebook": name})
+
+
+def scan_notebook() -> tuple[str, nbformat.NotebookNode]:
+    """File name without suffix, and notebook, of the scan over hidden sizes."""
+    cells = [
+        _text("title", texts_scan.TITLE),
+        _code("parameters", texts_scan.PARAMETERS, tags=["parameters"]),
+        _text("scan-text", texts_scan.SCAN_TEXT),
+        _code("scan", texts_scan.SCAN),
+        _text("trials-text", texts_scan.TRIALS_TEXT),
+        _code("trials", texts_scan.TRIALS),
+        _text("sizes-text", texts_scan.SIZES_TEXT),
+        _code("sizes", texts_scan.SIZES),
+        _text("curves-text", texts_scan.CURVES_TEXT),
+        _code("curves", texts_scan.CURVES),
+        _text("run-text", RUN_TEXT),
+        _code("run", "tables.machine_facts(record)"),
+    ]
+    model = "LSTM-448"
+    name = "16_hidden_size_scan"
+    words = {"model": model, "hidden": model.split("-")[1], "notebook": name}
+    return name, _notebook(cells, words)
+
+
 def build() -> dict[Path, str]:
     """Path and text of every notebook."""
     notebooks = [data_notebook()]
     notebooks += [model_notebook(number, name) for number, name in enumerate(FINDINGS, start=1)]
+    notebooks += [cross_validation_notebook(), retraining_notebook(), ensembles_notebook()]
+    notebooks += [scan_notebook()]
     return {
         FOLDER / f"{name}.ipynb": nbformat.writes(notebook, indent=1) + "\n"
         for name, notebook in notebooks
@@ -452,8 +565,11 @@ def main() -> int:
     return 0
 
 
-def _committed(path: Path) -> str | None:
-    return path.read_text(encoding="utf-8") if path.is_file() else None
+def _fold_range() -> tuple[str, str]:
+    """Lowest and highest published accuracy on h22 of the five folds."""
+    table = paper.published()
+    folds = [table.loc[(f"LSTM-448-f{fold}", 72), "accuracy_h22"] for fold in range(5)]
+    return _percent(min(folds)), _percent(max(folds))
 
 
 def _finding(name: str) -> str:

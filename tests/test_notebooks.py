@@ -12,14 +12,15 @@ import pytest
 
 from cicy_utils import records
 from cicy_utils.batch import profiles
+from cicy_utils.data import load_cicy4
+from cicy_utils.evaluation import evaluate_run
+from cicy_utils.models import build_model
+from cicy_utils.splits import split_72
+from cicy_utils.training import TrainConfig, fit
 
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 NAMES = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
-MODEL_PARAMETERS = {
-    "SOURCE": "bundled",
-    "LAYOUT": "stored",
-    "SUBSET": None,
-    "SEED": 42,
+RECIPE = {
     "SPLIT_SEED": 42,
     "LEARNING_RATE": 0.01,
     "BATCH_SIZE": 128,
@@ -30,7 +31,47 @@ MODEL_PARAMETERS = {
     "MAX_HOURS": None,
     "RUN_DIR": None,
 }
-DATA_PARAMETERS = {"SOURCE": "bundled", "SUBSET": None, "SPLIT_SEED": 42, "RUN_DIR": None}
+LIST = {"SOURCE": "bundled", "LAYOUT": "stored", "SUBSET": None}
+NETWORK = {"HIDDEN_SIZE": None, "NUM_LAYERS": 2, "BIDIRECTIONAL": False}
+MODEL_PARAMETERS = LIST | RECIPE | NETWORK | {"SEEDS": [42]}
+DATA_PARAMETERS = {
+    "SOURCE": "bundled",
+    "SUBSET": None,
+    "SPLIT_SEED": 42,
+    "BASELINES": True,
+    "BASELINE_SUBSET": None,
+    "BASELINE_TRAIN": 20_000,
+    "RUN_DIR": None,
+}
+PARAMETERS = dict.fromkeys(profiles.MODEL_NOTEBOOKS, MODEL_PARAMETERS) | {
+    "00_data": DATA_PARAMETERS,
+    "13_cross_validation": LIST | RECIPE | NETWORK | {"MODEL": "LSTM-448", "FOLD": 0, "SEED": 42},
+    "14_retraining": LIST
+    | RECIPE
+    | {"MODEL": "LSTM-448", "RETRAIN": True, "CHECKPOINT": None, "SEED": 42}
+    | {"MIN_LEARNING_RATE": 1e-7},
+    "15_ensembles": {
+        "SOURCE": "bundled",
+        "SUBSET": None,
+        "SPLIT_SEED": 42,
+        "ROUNDS": 20,
+        "RESULTS": None,
+        "RUN_DIR": None,
+    },
+    "16_hidden_size_scan": LIST
+    | {name: value for name, value in RECIPE.items() if name != "LEARNING_RATE"}
+    | {"MODEL": "LSTM-448", "LOWEST_HIDDEN": 256, "HIGHEST_HIDDEN": 512, "HIDDEN_STEP": 8}
+    | {"LAYERS": [2], "LEARNING_RATES": [0.01], "TRIALS": 30, "SEED": 42},
+}
+# Tables and figures that a notebook shows, and the files of its figures.
+SHOWN = dict.fromkeys(profiles.MODEL_NOTEBOOKS, (12, {"training_curve", "errors"})) | {
+    "00_data": (10, {"examples", "figure_1", "figure_2"}),
+    "13_cross_validation": (7, {"training_curve", "folds"}),
+    "14_retraining": (6, {"training_curve"}),
+    "15_ensembles": (8, {"climb_72", "climb_80"}),
+    "16_hidden_size_scan": (4, {"sizes", "best_trials"}),
+}
+TRAINING = {*profiles.MODEL_NOTEBOOKS, "13_cross_validation", "14_retraining"}
 
 
 def read(name: str) -> nbformat.NotebookNode:
@@ -41,13 +82,15 @@ def code_cells(name: str) -> list[nbformat.NotebookNode]:
     return [cell for cell in read(name).cells if cell.cell_type == "code"]
 
 
-def test_there_are_thirteen():
-    assert len(NAMES) == 13
-    assert [name.split("_")[0] for name in NAMES] == [f"{number:02d}" for number in range(13)]
+def test_every_notebook_is_in_the_catalogue_and_numbered():
+    assert list(profiles.NOTEBOOKS) == NAMES
+    numbers = [name.split("_")[0] for name in NAMES]
+    assert numbers == [f"{number:02d}" for number in range(len(NAMES))]
+    assert len(NAMES) >= 16
 
 
 def test_build_makes_what_is_committed_and_notices_what_is_not(tmp_path):
-    for path in (NOTEBOOKS / "build.py", *NOTEBOOKS.glob("*.ipynb")):
+    for path in (*NOTEBOOKS.glob("*.py"), *NOTEBOOKS.glob("*.ipynb")):
         shutil.copy(path, tmp_path)
     command = [sys.executable, tmp_path / "build.py", "--check"]
     same = subprocess.run(command, capture_output=True, text=True)
@@ -83,18 +126,35 @@ def test_one_commented_cell_of_parameters(name):
     assert len(tagged) == 1
     values = {}
     exec(tagged[0].source, {}, values)
-    assert values == (DATA_PARAMETERS if name == "00_data" else MODEL_PARAMETERS)
+    assert values == PARAMETERS[name]
     assert all("#" in line for line in tagged[0].source.splitlines())
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run folder in which a tiny LSTM-448 was trained as the profile would have it."""
+    folder = tmp_path_factory.mktemp("results")
+    given = profiles.parameters("smoke", "11_lstm_448")
+    data = load_cicy4(subset=given["SUBSET"])
+    split = split_72(len(data))
+    config = TrainConfig(max_epochs=1, batch_size=64, learning_rate=0.001, device="cpu")
+    model = build_model("LSTM-448", hidden_size=8, seed=42)
+    run_dir = folder / "11_lstm_448" / "seed-42"
+    result = fit(model, data, split, config, run_dir)
+    evaluate_run(model, data, split, config, result, run_dir, notebook="11_lstm_448")
+    return folder
 
 
 @pytest.mark.notebooks
 @pytest.mark.parametrize("name", NAMES)
-def test_runs_from_top_to_bottom(name, tmp_path, monkeypatch):
+def test_runs_from_top_to_bottom(name, finished, tmp_path, monkeypatch):
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     monkeypatch.setenv("CICY_BATCH", "1")
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
     run_dir = tmp_path / name / "smoke"
     run_dir.mkdir(parents=True)
-    parameters = profiles.parameters("smoke", name)
+    variant = next(iter(profiles.NOTEBOOKS[name].tasks.values()))
+    parameters = {**profiles.parameters("smoke", name), **variant.parameters}
     executed = papermill.execute_notebook(
         NOTEBOOKS / f"{name}.ipynb",
         run_dir / "notebook.ipynb",
@@ -108,16 +168,44 @@ def test_runs_from_top_to_bottom(name, tmp_path, monkeypatch):
     shown = [output["data"]["text/html"] for output in outputs if "data" in output]
     label = f"quick run: {parameters['SUBSET']} of 905,684 configurations"
     assert all(label in page.replace("\n", " ") for page in shown)
-    assert len(shown) == (9 if name == "00_data" else 11)
+    count, figures = SHOWN[name]
+    assert len(shown) == count
+    assert {path.stem for path in (run_dir / "figures").iterdir()} == figures
     record = records.read_metrics(run_dir)
     assert record["notebook"] == name
     assert record["data"]["configurations"] == parameters["SUBSET"]
-    figures = {path.stem for path in (run_dir / "figures").iterdir()}
-    if name == "00_data":
-        assert figures == {"examples", "figure_1", "figure_2"}
+    if name not in TRAINING:
         return
-    assert figures == {"training_curve", "errors"}
     assert record["training"]["epochs"] == parameters["MAX_EPOCHS"]
     files = {"history.csv", "checkpoint.pt", "weights.safetensors", "metrics.json"}
-    files |= {"predictions_test.npz", "predictions_validation.npz"}
+    files |= {"predictions_test.npz", "predictions_validation.npz", "trained_on.npz"}
     assert files <= {path.name for path in run_dir.iterdir()}
+
+
+@pytest.mark.notebooks
+def test_a_model_with_two_seeds_and_another_shape(tmp_path, monkeypatch):
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    monkeypatch.setenv("CICY_BATCH", "1")
+    given = profiles.parameters("smoke", "09_lstm_400") | {"SEEDS": [3, 4], "MAX_EPOCHS": 1}
+    given |= {"HIDDEN_SIZE": 6, "NUM_LAYERS": 1, "BIDIRECTIONAL": True}
+    first, second = tmp_path / "09_lstm_400" / "seed-3", tmp_path / "09_lstm_400" / "seed-4"
+    executed = papermill.execute_notebook(
+        NOTEBOOKS / "09_lstm_400.ipynb",
+        None,
+        parameters=given | {"RUN_DIR": str(first)},
+        kernel_name="python3",
+        cwd=tmp_path,
+        progress_bar=False,
+    )
+    found = [records.read_metrics(folder) for folder in (first, second)]
+    assert [record["seed"] for record in found] == [3, 4]
+    one, other = (records.load_predictions(folder, "test") for folder in (first, second))
+    assert (one.predictions != other.predictions).any()
+    for record in found:
+        assert "hidden size 6 instead of 400" in record["label"]
+        assert "num layers 1 instead of 2" in record["label"]
+        assert "bidirectional True instead of False" in record["label"]
+    (cell,) = [cell for cell in executed.cells if cell.get("id") == "seeds"]
+    page = cell.outputs[0]["data"]["text/html"]
+    for word in ("seed 3", "seed 4", "median", "lowest", "highest"):
+        assert word in page

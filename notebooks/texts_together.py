@@ -1,0 +1,252 @@
+"""Texts and cells of the notebooks in which several models meet: 13, 14 and 15."""
+
+from __future__ import annotations
+
+CV_TITLE = """# Five-fold cross-validation
+
+Training and validation set of the 72 % split, one after the other, are cut into five pieces. A
+fold keeps one piece out and trains a new @model on the other four; the test set is the same for
+all. In the paper the five trainings span @lowest to @highest on $h^{2,2}$, so one training is one
+draw. Section 6 of [arXiv 2405.17406](https://arxiv.org/abs/2405.17406).
+
+This notebook trains one fold, so that several machines can share the work, and then puts together
+all the folds that are done in the folders beside its own.
+
+## Parameters
+
+The defaults are the recipe of the paper on the complete list. A run with anything less says so on
+every table and figure."""
+
+WHAT = """# What is learned
+SOURCE = "bundled"  # "bundled", or the path of another copy of the list
+LAYOUT = "stored"  # order of the rows inside a matrix, one of data.LAYOUTS
+SUBSET = None  # number of configurations drawn from the list; None: all 905,684"""
+
+HOW = """SPLIT_SEED = 42  # who is in the training, validation and test set
+# How: the paper's recipe
+LEARNING_RATE = 0.01  # at the start; divided by 10 on a plateau
+BATCH_SIZE = 128  # configurations a step
+MAX_EPOCHS = 550  # passes through the training set at most
+PATIENCE = 20  # epochs without a better validation loss before training stops"""
+
+SHAPE = """HIDDEN_SIZE = None  # size of the recurrent layers; None: the model's own
+NUM_LAYERS = 2  # recurrent layers on top of each other
+BIDIRECTIONAL = False  # whether a second recurrence reads the rows from the last to the first"""
+
+WHERE = """# Where
+PRECISION = "float32"  # or "tf32": faster on recent NVIDIA GPUs, 10 bits of mantissa
+DEVICE = "auto"  # "cpu", "cuda", or "auto": the GPU if there is one
+MAX_HOURS = None  # stop after that many hours; run again to go on"""
+
+CV_PARAMETERS = f"""{WHAT}
+MODEL = "@model"  # one of models.MODELS
+FOLD = 0  # which piece is kept out, 0 to 4
+SEED = 42  # initial weights and order of the batches
+{HOW}
+# The network: the paper's
+{SHAPE}
+{WHERE}
+RUN_DIR = None  # folder for all results; None: results/interactive/@notebook/fold-<FOLD>"""
+
+CV_TRAIN_TEXT = """## One fold
+
+The recipe is that of the model notebooks; the piece kept out takes the place of the validation set.
+Everything is saved after each epoch, so running this notebook again goes on where it stopped."""
+
+CV_TRAIN = """from pathlib import Path
+
+from cicy_utils import cross_validation, data, plots, records, tables, training
+
+NOTEBOOK = "@notebook"
+run_dir = Path(RUN_DIR or records.run_directory(NOTEBOOK, f"fold-{FOLD}"))
+cicy4 = data.load_cicy4(SOURCE, layout=LAYOUT, subset=SUBSET)
+recipe = dict(learning_rate=LEARNING_RATE, batch_size=BATCH_SIZE, max_epochs=MAX_EPOCHS)
+place = dict(device=DEVICE, precision=PRECISION, max_hours=MAX_HOURS)
+config = training.TrainConfig(**recipe, **place, patience=PATIENCE, seed=SEED)
+shape = dict(hidden_size=HIDDEN_SIZE, num_layers=NUM_LAYERS, bidirectional=BIDIRECTIONAL)
+runs = dict(run_dir=run_dir, notebook=NOTEBOOK, split_seed=SPLIT_SEED)
+record = cross_validation.train_fold(MODEL, FOLD, cicy4, config, **runs, **shape)
+label = record["label"]"""
+
+CV_PARTS_TEXT = """The piece *out of fold* chose the epoch and was never trained on. The validation
+set of the 72 % split is a part of the piece that fold 4 keeps out; the other folds were trained on
+it, so for them it validates nothing and has no row."""
+
+CV_CURVE = """history = records.read_history(run_dir)
+curve = plots.training_curve(history, title=f"{record['model']}: training", label=label)
+plots.save(curve, run_dir, "training_curve")"""
+
+CV_FOLDS_TEXT = """## All folds that are done
+
+Accuracies on the test set, which all folds share. Folds that are not done, or were made with
+another model, list or split, are not in these tables."""
+
+CV_FOLDS = """found = cross_validation.finished(run_dir)
+tables.folds(found)"""
+
+CV_OUT_TEXT = """Accuracies on what each fold kept out. Together, each configuration of training and
+validation set is predicted once, by a model that has not seen it: an estimate from
+four times as many configurations as the test set has. A fold that is best here is picked without a
+look at the test set."""
+
+CV_LOSSES_TEXT = """The validation loss of each fold is taken on the piece that it keeps out (paper,
+Fig. 22), so the curves differ by these pieces too."""
+
+CV_LOSSES = """runs = [(one["model"], records.read_history(run)) for run, one in found.items()]
+losses = plots.loss_curves(runs, title=f"{MODEL}: folds", label=label)
+plots.save(losses, run_dir, "folds")"""
+
+RETRAINING_TITLE = """# Retraining on the 80 % split
+
+The best models of the 72 % split go on from their saved weights on more data: 40 % of the old test
+set join the training set, the rest stays as the new test set, and the validation set does not
+change. Section 7 of [arXiv 2405.17406](https://arxiv.org/abs/2405.17406) does this with LSTM-448,
+LSTM-424 and CNN-LSTM-400. As CNN-LSTM-400 gets worse there, the paper also judges its old weights
+by the new test set, without any retraining (`RETRAIN = False`), and those of LSTM-448-f1, fold 1 of
+the cross-validation.
+
+No weights may be judged by what they were ever trained on. Each run therefore keeps a list of all
+that its weights have seen, from the first epoch of the first training on, and a checkpoint that has
+seen a single configuration of the test set is refused.
+
+## Parameters
+
+The defaults are the recipe of the paper on the complete list. A run with anything less says so on
+every table and figure."""
+
+RETRAINING_PARAMETERS = f"""{WHAT}
+MODEL = "@model"  # whose weights: a model, or a fold such as "LSTM-448-f1"
+RETRAIN = True  # False: only judge the weights by the test set of the 80 % split
+CHECKPOINT = None  # folder of the run to start from; None: the one of MODEL beside this notebook's
+SEED = 42  # order of the batches
+{HOW}
+MIN_LEARNING_RATE = 1e-7  # the learning rate goes no lower
+{WHERE}
+RUN_DIR = None  # folder for all results; None: results/interactive/@notebook/<MODEL>-d80"""
+
+RETRAINING_TRAIN_TEXT = """## From the checkpoint on
+
+The optimizer starts afresh, with the learning rate of the first training. The weights of the best
+epoch on the validation set are kept, as before."""
+
+RETRAINING_TRAIN = """from pathlib import Path
+
+from cicy_utils import plots, records, retraining, tables, training
+from cicy_utils.data import load_cicy4
+from cicy_utils.splits import split_80
+
+NOTEBOOK, NAME = "@notebook", retraining.result_name(MODEL, RETRAIN)
+run_dir = Path(RUN_DIR or records.run_directory(NOTEBOOK, NAME))
+cicy4 = load_cicy4(SOURCE, layout=LAYOUT, subset=SUBSET)
+split = split_80(len(cicy4), seed=SPLIT_SEED)
+folder = CHECKPOINT or retraining.find_checkpoint(run_dir.parents[1], MODEL)
+checkpoint = retraining.load_checkpoint(folder, cicy4, split)
+recipe = dict(learning_rate=LEARNING_RATE, batch_size=BATCH_SIZE, max_epochs=MAX_EPOCHS)
+recipe |= dict(patience=PATIENCE, min_learning_rate=MIN_LEARNING_RATE, seed=SEED)
+place = dict(device=DEVICE, precision=PRECISION, max_hours=MAX_HOURS)
+config = training.TrainConfig(**recipe, **place)
+names = dict(retrain=RETRAIN, notebook=NOTEBOOK)
+record = retraining.run(checkpoint, cicy4, split, config, run_dir, **names)
+label = record["label"]"""
+
+RETRAINING_RESULT_TEXT = """## Result
+
+On the test set of the 80 % split. The row *before retraining* is the checkpoint on the same
+configurations; the last row answers every one with the most frequent value of the training set."""
+
+RETRAINING_PARTS_TEXT = """A validation set of which the weights have seen a part validates nothing
+and has no row: so it is with LSTM-448-f1, whose fold was trained on all of it."""
+
+RETRAINING_CURVE_TEXT = """## Training curve
+
+Of the retraining; of weights that were not retrained, the training they come from."""
+
+RETRAINING_CURVE = """trained_in = run_dir if RETRAIN else checkpoint.folder
+history = records.read_history(trained_in)
+curve = plots.training_curve(history, title=f"{NAME}: training", label=label)
+plots.save(curve, run_dir, "training_curve")"""
+
+RETRAINING_RUN_TEXT = """## The run
+
+The checkpoint, and who was in which part:"""
+
+ENSEMBLES_TITLE = """# Ensembles
+
+An ensemble averages the raw outputs of its members and rounds then. Members with different errors
+correct each other: of the fourteen ensembles in [arXiv 2405.17406](https://arxiv.org/abs/2405.17406)
+twelve get more $h^{2,2}$ right than any of their members. Here are these fourteen, from the
+predictions that the other notebooks have saved, and, beside them, weights found by hill climbing,
+which the paper left undone for lack of computing time.
+
+Nothing is trained here. The notebook takes what is in the results folder, names what is missing,
+and can be run again when there is more.
+
+## Parameters"""
+
+ENSEMBLES_PARAMETERS = """SOURCE = "bundled"  # "bundled", or the path of another copy of the list
+SUBSET = None  # number of configurations, as in the notebooks whose results are read
+SPLIT_SEED = 42  # likewise
+ROUNDS = 20  # a climb ends after so many rounds without getting better
+RESULTS = None  # results/<run> to read from; None: the one in which RUN_DIR lies
+RUN_DIR = None  # folder for all results; None: results/interactive/@notebook/all"""
+
+CLIMB_TEXT = """## Hill climbing
+
+Greedy forward selection with replacement (Caruana, Niculescu-Mizil, Crew and Ksikes, *Ensemble
+selection from libraries of models*, ICML 2004): start with the best member; add, round after round,
+the member, perhaps one already chosen, with which the average is best; stop when that has not
+helped for `ROUNDS` rounds. How often a member was added is its weight. Best means the largest
+accuracy, averaged over the four Hodge numbers, and of equal ones the smaller Huber loss.
+
+A climb sees the validation set and nothing else, and only members that were never trained on it:
+the models of the 72 % split, those retrained on the 80 % split, which leaves the validation set as
+it was, and fold 4 of the cross-validation, whose kept-out piece holds the whole validation set.
+Folds 0 to 3 were trained on it and stay outside. Their own out-of-fold predictions are of other
+configurations, and the out-of-fold predictions of all five, on the validation set, are just those
+of fold 4. The validation loss has also chosen the epoch of every member, so accuracies on this set
+are a little too good; the test set decides what is worth what, and its labels are read once, after
+all choices."""
+
+CLIMB = """from pathlib import Path
+
+from cicy_utils import ensembles, plots, records, tables
+from cicy_utils.data import load_cicy4
+from cicy_utils.splits import split_72, split_80
+
+run_dir = Path(RUN_DIR or records.run_directory("@notebook", "all"))
+results = Path(RESULTS or run_dir.parents[1])
+cicy4 = load_cicy4(SOURCE, subset=SUBSET)
+splits = [split_72(len(cicy4), seed=SPLIT_SEED), split_80(len(cicy4), seed=SPLIT_SEED)]
+found = {split.name: ensembles.find_members(results, cicy4, split) for split in splits}
+climbs = {split.name: ensembles.climb(found[split.name], split, rounds=ROUNDS) for split in splits}
+names = dict(run_dir=run_dir, notebook="@notebook")
+record, entries = ensembles.record_ensembles(found, climbs, cicy4, splits, **names)
+label = record["label"]"""
+
+MEMBERS_TEXT = """Who may be tested on which test set: a model whose predictions were saved and that
+was never trained on any of it. Of several seeds of one model the one with the lowest validation
+loss is taken."""
+
+WEIGHTS_TEXT = """The weights, and who was kept out of the climb:"""
+
+PATHS = """for name, reached in climbs.items():
+    if reached:
+        figure = plots.climb(reached.path, title=f"Hill climbing, {name} % split", label=label)
+        display(plots.save(figure, run_dir, f"climb_{name}"))"""
+
+ENSEMBLES_72_TEXT = """## The paper's ensembles, 72 % split (Tables 5 and 7)
+
+Nine ensembles with equal weights, put together by hand."""
+
+ENSEMBLES_80_TEXT = """## The paper's ensembles, 80 % split (Table 9)
+
+CNN-LSTM-400 and LSTM-448-f1 are the weights of the 72 % split, not retrained."""
+
+PICKS_TEXT = """## Picked by test accuracy, picked by validation
+
+The paper picked its best models and ensembles by their accuracy on the test set, which makes that
+accuracy look better than it is. Beside these picks stand those that validation makes among the
+same candidates, and the climbs. All accuracies are on the test set; best is the mean accuracy over
+the four Hodge numbers."""
+
+ENSEMBLES_RUN_TEXT = """## The run"""
