@@ -155,6 +155,14 @@ def joint_label(labels: Iterable[str]) -> str:
     return f"{kind}: {', '.join(dict.fromkeys(reasons))}"
 
 
+def merged_labels(labels: Iterable[str]) -> list[str]:
+    """What to tell of many results at once: one joint label for each kind that is among them."""
+    kinds: dict[str, list[str]] = {}
+    for label in labels:
+        kinds.setdefault(label.split(":")[0], []).append(label)
+    return [joint_label(alike) for alike in kinds.values()]
+
+
 def write_metrics(run_dir: Path | str, **sections: Any) -> dict[str, Any]:
     """Write metrics.json into a run folder in one step and return it as a reader will see it.
 

@@ -5,6 +5,7 @@ Every table of anything but the paper's recipe carries the label of its run in t
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ STOP_REASONS = {
 # Sizes of an error that share a row: edges, the lower one excluded.
 ERRORS = [-1, 0, 1, 2, 5, 10, 20, 50, float("inf")]
 ERROR_NAMES = ["right", "1", "2", "3 to 5", "6 to 10", "11 to 20", "21 to 50", "more than 50"]
+LABEL_WIDTH = 100  # characters; a caption does not wrap by itself, tables are narrow
 CSS = [
     {
         "selector": "caption",
@@ -57,7 +59,7 @@ def style(frame: pd.DataFrame, caption: str, label: str = "", *, decimals: int =
     Columns and rows named after a Hodge number (h11) show its symbol; a RangeIndex is hidden.
     """
     if label:
-        caption = f"{caption}<br><b>{label}</b>"
+        caption = f"{caption}<br><b>{'<br>'.join(textwrap.wrap(label, LABEL_WIDTH))}</b>"
     shown = frame.rename(columns=_symbol, index=_symbol).rename_axis(None)
     styled = (
         shown.style.format(precision=decimals, thousands=",", na_rep="–")

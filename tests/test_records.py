@@ -168,3 +168,14 @@ def test_environment_is_ready_for_json():
     assert set(found["packages"]) == set(records.PACKAGES)
     assert found["cores"] >= 1
     assert found["processor"]
+
+
+def test_merged_labels_are_one_for_each_kind():
+    quick = ["quick run: 300 of 905,684 configurations", "quick run: at most 2 epochs"]
+    changed = ["changed recipe: seed 43"]
+    assert records.merged_labels([*quick, "", *changed, quick[0]]) == [
+        "quick run: 300 of 905,684 configurations, at most 2 epochs",
+        "",
+        "changed recipe: seed 43",
+    ]
+    assert records.merged_labels([]) == []

@@ -25,7 +25,7 @@ from cicy_utils.batch.status import FILE_NAME as STATUS_FILE
 from cicy_utils.batch.status import Status, duration, write_text
 from cicy_utils.data import HODGE_NAMES
 from cicy_utils.metrics import DECODINGS
-from cicy_utils.records import METRICS_FILE, QUICK
+from cicy_utils.records import METRICS_FILE, QUICK, merged_labels
 
 REPORT_FILE = "index.html"
 TEMPLATE = "report.html.j2"
@@ -456,7 +456,7 @@ def kind(labels: Iterable[str]) -> str:
 
 
 def _labels(records: Iterable[dict[str, Any]]) -> list[str]:
-    return list(dict.fromkeys(record["label"] for record in records))
+    return merged_labels(record["label"] for record in records)
 
 
 def _splits(records: Iterable[dict[str, Any]]) -> list[int]:

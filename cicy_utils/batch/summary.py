@@ -11,6 +11,7 @@ from cicy_utils import paper
 from cicy_utils.batch.runner import HTML_FILE, Outcome
 from cicy_utils.batch.status import write_text
 from cicy_utils.data import HODGE_NAMES
+from cicy_utils.records import merged_labels
 
 COLUMNS = {
     "model": "model",
@@ -65,9 +66,11 @@ def _markdown_table(table: pd.DataFrame) -> list[str]:
     lines = []
     head = list(COLUMNS.values())
     shown = dict(COLUMNS)
-    if len(_labels(table)) > 1:  # then every row tells its own
+    if len(_labels(table)) > 1:  # then every row tells its kind
         head.append("run")
         shown["label"] = "run"
+        kinds = table["label"].str.split(":").str[0].replace("", "the paper's recipe")
+        table = table.assign(label=kinds)
     rows = [[_text(column, value) for column, value in row.items()] for row in _rows(table, shown)]
     widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
     left = [column in ("model", "label") for column in shown]
@@ -87,7 +90,7 @@ def _markdown_table(table: pd.DataFrame) -> list[str]:
 def _labels(table: pd.DataFrame) -> list[str]:
     """Of what was trained; a baseline is labelled by its data alone, which these tell as well."""
     solid = table[table["kind"] != "baseline"]
-    return list((solid if len(solid) else table)["label"].dropna().unique())
+    return merged_labels((solid if len(solid) else table)["label"].dropna())
 
 
 def _rows(table: pd.DataFrame, columns: dict[str, str]) -> list[dict]:
