@@ -155,6 +155,16 @@ def joint_label(labels: Iterable[str]) -> str:
     return f"{kind}: {', '.join(dict.fromkeys(reasons))}"
 
 
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: "0.4 s", "52 s", "3 min", "7 h 5 min"."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60:,} h {minutes % 60} min"
+
+
 def merged_labels(labels: Iterable[str]) -> list[str]:
     """What to tell of many results at once: one joint label for each kind that is among them."""
     kinds: dict[str, list[str]] = {}

@@ -9,7 +9,7 @@ others at the same epoch is stopped early. The folder of a scan holds
     trials/         a folder for every trial, as ``training.fit`` writes it
     trials.csv      one row per trial
 
-Optuna is an extra of this package: pip install "cicy4-hodge[scan]".
+Optuna is an extra of this package: pip install ".[scan]" in a clone.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -237,11 +238,12 @@ def best_curves(
 
 def _optuna() -> Any:
     try:
-        import optuna
+        with warnings.catch_warnings():
+            # Optuna asks for a widget that tells of progress; nothing here shows one.
+            warnings.filterwarnings("ignore", message="IProgress not found")
+            import optuna
     except ImportError as error:
-        raise ImportError(
-            'a scan needs Optuna; install it with: pip install "cicy4-hodge[scan]"'
-        ) from error
+        raise ImportError("a scan needs Optuna; install it with: pip install optuna") from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna
 

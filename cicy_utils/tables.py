@@ -19,9 +19,8 @@ from torch import nn
 from cicy_utils import cross_validation, ensembles, metrics, paper, prediction, records, topology
 from cicy_utils.data import HODGE_NAMES
 from cicy_utils.models import describe
-from cicy_utils.records import Predictions
+from cicy_utils.records import Predictions, duration
 from cicy_utils.splits import Split
-from cicy_utils.training import duration
 
 # Superscripts in plain HTML: a page opens without a network, so without a formula renderer.
 SYMBOLS = {name: f"h<sup>{name[1]},{name[2]}</sup>" for name in HODGE_NAMES}

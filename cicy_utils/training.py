@@ -607,7 +607,7 @@ class Progress:
         left = (self.spoke - self.started) / self.done * (self.total - self.done)
         print(
             f"{self.label}, step {self.done:,} of {self.total:,}: {text}, "
-            f"about {duration(left)} to go",
+            f"about {records.duration(left)} to go",
             flush=True,
         )
 
@@ -634,13 +634,13 @@ class Progress:
         row = history[-1]
         recent = [row["seconds"] for row in history[-5:]]
         left = (self.max_epochs - row["epoch"]) * sum(recent) / len(recent)
-        text = f"{row['train_loss']:.4g} training, {row['validation_loss']:.4g} validation"
+        losses = f"{row['train_loss']:.4g} training, {row['validation_loss']:.4g} validation"
+        rate, left = f"{row['learning_rate']:.3g}", records.duration(left) if left else ""
         if self.watched:
-            return f"before {text}, rate {row['learning_rate']:.3g}, at most {duration(left)} left"
+            return f"before {losses}, rate {rate}" + (f", at most {left} left" if left else "")
         return (
-            f"epoch {row['epoch']}/{self.max_epochs}: losses {text}, learning rate "
-            f"{row['learning_rate']:.3g}, {duration(row['seconds'])}"
-            + (f", at most {duration(left)} left" if left else "")
+            f"epoch {row['epoch']}/{self.max_epochs}: losses {losses}, learning rate {rate}, "
+            f"{records.duration(row['seconds'])}" + (f", at most {left} left" if left else "")
         )
 
 
@@ -650,16 +650,6 @@ def someone_watches() -> bool:
         return False
     in_jupyter = type(sys.stderr).__module__.startswith("ipykernel")
     return in_jupyter or (sys.stderr.isatty() and sys.stdout.isatty())
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person says them: "0.4 s", "52 s", "3 min", "7 h 5 min"."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def _is_number(value: object) -> bool:

@@ -179,3 +179,11 @@ def test_merged_labels_are_one_for_each_kind():
         "changed recipe: seed 43",
     ]
     assert records.merged_labels([]) == []
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.44, "0.4 s"), (52, "52 s"), (170, "3 min"), (7 * 3600 + 300, "7 h 5 min")],
+)
+def test_duration(seconds, text):
+    assert records.duration(seconds) == text

@@ -70,7 +70,7 @@ def test_a_retrained_model_has_seen_both_training_sets(results, data, tmp_path):
     assert record == records.read_metrics(tmp_path / "d80")
     page = tables.retrained(record).to_html()
     for word in ("published", "before retraining", "constant", record["label"]):
-        assert word in page
+        assert word in page.replace("<br>", " ")
 
 
 def test_retraining_starts_from_the_weights_of_the_checkpoint(results, data, tmp_path):

@@ -397,11 +397,3 @@ def test_a_terminal_gets_a_bar_with_losses(data, split, tmp_path, capsys, monkey
     assert "epoch 2/2" in err
     assert "training loss" in err
     assert out.startswith("stopped (max_epochs)")
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0.44, "0.4 s"), (52, "52 s"), (170, "3 min"), (7 * 3600 + 300, "7 h 5 min")],
-)
-def test_duration(seconds, text):
-    assert training.duration(seconds) == text

@@ -11,8 +11,7 @@ import torch
 
 from cicy_utils import models, splits, training
 from cicy_utils.batch.runner import Task
-from cicy_utils.batch.status import duration
-from cicy_utils.records import LIST_SIZE
+from cicy_utils.records import LIST_SIZE, duration
 
 NOTEBOOK_SECONDS = 20  # kernel, imports, the list, figures and HTML of one notebook
 NOTEBOOK_BYTES = 4e6

@@ -22,10 +22,10 @@ from cicy_utils import figures, paper, paper_tables, tables
 from cicy_utils.batch import profiles
 from cicy_utils.batch.runner import HTML_FILE, REPLACED
 from cicy_utils.batch.status import FILE_NAME as STATUS_FILE
-from cicy_utils.batch.status import Status, duration, write_text
+from cicy_utils.batch.status import Status, write_text
 from cicy_utils.data import HODGE_NAMES
 from cicy_utils.metrics import DECODINGS
-from cicy_utils.records import METRICS_FILE, QUICK, merged_labels
+from cicy_utils.records import METRICS_FILE, QUICK, duration, merged_labels
 
 REPORT_FILE = "index.html"
 TEMPLATE = "report.html.j2"

@@ -28,8 +28,8 @@ from traitlets.config import Config
 
 from cicy_utils.batch import profiles
 from cicy_utils.batch.page import render
-from cicy_utils.batch.status import Status, duration, last_epoch, write_text
-from cicy_utils.records import METRICS_FILE, seed_folders
+from cicy_utils.batch.status import Status, last_epoch, write_text
+from cicy_utils.records import METRICS_FILE, duration, seed_folders
 
 NOTEBOOK_FILE = "notebook.ipynb"
 HTML_FILE = "notebook.html"

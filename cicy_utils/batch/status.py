@@ -17,6 +17,8 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from cicy_utils.records import duration
+
 FILE_NAME = "status.json"
 STATES = ("pending", "running", "done", "failed")
 STALE_SECONDS = 120
@@ -95,15 +97,6 @@ def last_epoch(folder: Path) -> str:
         )
     except (OSError, IndexError, KeyError, TypeError, ValueError):
         return ""
-
-
-def duration(seconds: float) -> str:
-    """ "50 s", "3 min 20 s", "2 h 5 min"."""
-    minutes, rest = divmod(round(seconds), 60)
-    if not minutes:
-        return f"{rest} s"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours:,} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
 def report(results: Path, run: str | None = None) -> str:
