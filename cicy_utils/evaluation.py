@@ -155,12 +155,7 @@ def record_model(
         seed=seed,
         settings=settings,
         data=data_section(data),
-        split={
-            "name": split.name,
-            "seed": split.seed,
-            "sizes": split.sizes,
-            "fingerprints": split.fingerprints,
-        },
+        split=split_section(split),
         seen=seen,
         weights=models.count_weights(model),
         training=training,
@@ -168,6 +163,16 @@ def record_model(
         environment=records.environment(),
         **sections,
     )
+
+
+def split_section(split: Split) -> dict[str, Any]:
+    """What metrics.json says of the split that a run was trained and judged by."""
+    return {
+        "name": split.name,
+        "seed": split.seed,
+        "sizes": split.sizes,
+        "fingerprints": split.fingerprints,
+    }
 
 
 def data_section(data: Cicy4) -> dict[str, Any]:

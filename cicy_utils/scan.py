@@ -27,7 +27,7 @@ import pandas as pd
 
 from cicy_utils import checkpoint, models, records, training
 from cicy_utils.data import Cicy4
-from cicy_utils.evaluation import data_section
+from cicy_utils.evaluation import data_section, split_section
 from cicy_utils.splits import Split
 from cicy_utils.training import TrainConfig
 
@@ -194,12 +194,7 @@ def record_scan(
         seed=config.seed,
         settings=dataclasses.asdict(config),
         data=data_section(data),
-        split={
-            "name": split.name,
-            "seed": split.seed,
-            "sizes": split.sizes,
-            "fingerprints": split.fingerprints,
-        },
+        split=split_section(split),
         training={"seconds": float(table["seconds"].sum()), "stop_reason": result.stop_reason},
         scan={
             **dataclasses.asdict(space),
