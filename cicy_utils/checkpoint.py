@@ -7,6 +7,7 @@ a crash at any moment leaves either the old file or the new one.
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import pickle
@@ -48,7 +49,10 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
 def save_state(path: Path, state: dict) -> None:
     """Write a training state: nested dicts and lists of tensors, numbers and strings."""
-    write_atomically(path, lambda file: torch.save(state, file))
+    # Through memory: a full disk is then an OSError, and not torch's own RuntimeError.
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    write_atomically(path, lambda file: file.write(buffer.getbuffer()))
 
 
 def load_state(path: Path) -> dict:

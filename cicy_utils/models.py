@@ -151,7 +151,10 @@ class RecurrentBlock(nn.Module):
 
 
 class HodgeNetwork(nn.Module):
-    """Feature blocks side by side, then two linear layers without activation (Figs. 6 and 15)."""
+    """Feature blocks side by side, then two linear layers without activation (Figs. 6 and 15).
+
+    The head is float32 also where the feature blocks compute in 16 bits.
+    """
 
     def __init__(self, name: str, spec: ModelSpec) -> None:
         super().__init__()
@@ -164,6 +167,9 @@ class HodgeNetwork(nn.Module):
             self.convolutional = FEATURE_BLOCKS[spec.block]()
             features += self.convolutional.features
         self.head = nn.Sequential(nn.Linear(features, HEAD_SIZE), nn.Linear(HEAD_SIZE, OUTPUTS))
+        # What the head's zero and one mean as Hodge numbers; as they are here they change nothing.
+        self.register_buffer("target_mean", torch.zeros(OUTPUTS))
+        self.register_buffer("target_scale", torch.ones(OUTPUTS))
 
     @property
     def settings(self) -> dict:
@@ -174,7 +180,9 @@ class HodgeNetwork(nn.Module):
         features = self.recurrent(inputs)
         if self.convolutional is not None:
             features = torch.cat([self.convolutional(inputs), features], dim=1)
-        return self.head(features)
+        # Hodge numbers reach 1,752, more than 16 bits could tell from their neighbours.
+        with torch.autocast(inputs.device.type, enabled=False):
+            return self.target_mean + self.target_scale * self.head(features.float())
 
 
 def build_model(

@@ -1,16 +1,18 @@
-"""The training recipe of arXiv 2405.17406, section 5, in plain PyTorch.
+"""Training: the paper's recipe (arXiv 2405.17406, section 5) and whatever ``TrainConfig`` changes.
 
-``fit`` trains a model on a split and leaves it holding its best weights; ``predict`` applies it.
-Both keep the configuration matrices on the device as the integers they are, and scale each batch
-there. The folder of a run holds, from its first epoch on,
+``fit`` trains a model on a split and leaves it holding its best weights; ``fit_many`` trains
+several side by side; ``predict`` applies one. All keep the configuration matrices on the device as
+the integers they are, and scale each batch there. The folder of a run holds, from its first epoch
+on,
 
-    checkpoint.pt        the state after the last finished epoch, from which to go on
+    checkpoint.pt        the state, from which to go on
     weights.safetensors  the best weights by validation loss, with what is needed to use them
     history.csv          one row per epoch
     trained_on.npz       every configuration that the weights were ever trained on
 
 On a CPU a run depends on its arguments alone (and on the number of threads that PyTorch uses),
-whether or not it was interrupted on the way. On a GPU some sums are taken in no fixed order.
+whether or not it was interrupted on the way, and whatever is trained beside it. On a GPU some sums
+are taken in no fixed order.
 """
 
 from __future__ import annotations
@@ -18,29 +20,30 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-import os
 import re
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from cicy_utils import checkpoint, records
-from cicy_utils.data import HODGE_NAMES, MAX_ENTRY, SHAPE, Cicy4, checksum
+from cicy_utils import checkpoint, devices, lease, records, steps
+from cicy_utils.data import HODGE_NAMES, SHAPE, Cicy4, checksum
+from cicy_utils.devices import PRECISIONS, device_name, matrix_precision, resolve_device
+from cicy_utils.progress import Progress
+from cicy_utils.records import best_epoch
 from cicy_utils.splits import Split
 
-PRECISIONS = {"float32": "ieee", "tf32": "tf32"}  # name here -> name of PyTorch's setting
 EVALUATION_BATCH = 1024  # larger ones are slower on a CPU: they outgrow its caches
+SCHEDULES = ("plateau", "one-cycle")
+WARM_UP = 0.1  # share of a one-cycle run in which the learning rate rises
 STOPPED_FOR_GOOD = ("converged", "max_epochs")
-MAY_DIFFER_ON_RESUMING = ("device", "max_hours")  # where and how long, not what, is computed
+# Where, how long and how safely, not what, is computed.
+MAY_DIFFER_ON_RESUMING = ("device", "max_hours", "save_minutes")
 
 
 @dataclass(frozen=True)
@@ -48,34 +51,56 @@ class TrainConfig:
     """Settings of a training run; the defaults are the paper's.
 
     Attributes:
-        learning_rate: of AdamW at the start.
+        learning_rate: of AdamW: at the start, or at the top of a one-cycle schedule.
         batch_size: configurations per step.
         max_epochs: passes through the training set at most.
         patience: stop after more than this many epochs without a better validation loss.
-        plateau_factor: factor on the learning rate when the validation loss has not got better
-            (by a ten-thousandth) for more than ``plateau_patience`` epochs.
-        plateau_patience: see above.
-        min_learning_rate: the learning rate goes no lower.
+        schedule: of the learning rate. "plateau": times ``plateau_factor`` when the validation
+            loss has not got better (by a ten-thousandth) for more than ``plateau_patience``
+            epochs, but never below ``min_learning_rate``. "one-cycle": up from zero in a straight
+            line during the first tenth of all steps, then down to zero along a cosine.
+        plateau_factor, plateau_patience, min_learning_rate: see above.
+        weight_decay: of AdamW, per step and unit of the learning rate.
+        clip_norm: longest gradient that a step uses; None for any.
+        scale_targets: let the head's outputs mean standard deviations from the mean of the
+            training set, and measure errors in these units, so that h22 does not drown the rest.
+        huber_delta: error up to which the loss is quadratic, beyond it linear.
+        loss_weights: of h11, h21, h31 and h22 in the loss; only their ratios matter.
+        averaging: decay per step of an exponential average of the weights, which is what is
+            validated and kept; 0 for none.
+        shuffle: permute rows and columns of every training matrix at random, anew in each epoch.
         seed: of the order of the batches. The initial weights have their own, see
             ``models.build_model``.
         device: "auto" (a CUDA GPU if there is one), "cpu", "cuda" or "cuda:1".
-        precision: of matrix products on a GPU: "float32", or "tf32" (products of numbers rounded
-            to ten bits of mantissa; faster; needs an Ampere GPU or newer and is refused without).
-        max_hours: stop after the first epoch that ends later than this many hours after ``fit``
-            was called; called again it goes on for as long. None for no limit.
+        precision: of matrix products. "float32"; "tf32" (of numbers rounded to ten bits of
+            mantissa); "bfloat16" (seven bits, for the feature blocks: head, loss and weights stay
+            float32). The last two are refused where the device has no circuits for them.
+        max_hours: stop when ``fit`` has worked this long; called again it goes on for as long.
+            None for no limit.
+        save_minutes: save the state inside an epoch when that long has passed since it was last
+            saved; it always is at the end of one.
     """
 
     learning_rate: float = 0.01
     batch_size: int = 128
     max_epochs: int = 550
     patience: int = 20
+    schedule: str = "plateau"
     plateau_factor: float = 0.1
     plateau_patience: int = 10
     min_learning_rate: float = 1e-8
+    weight_decay: float = 0.01
+    clip_norm: float | None = None
+    scale_targets: bool = False
+    huber_delta: float = 1.0
+    loss_weights: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0)
+    averaging: float = 0.0
+    shuffle: bool = False
     seed: int = 42
     device: str = "auto"
     precision: str = "float32"
     max_hours: float | None = None
+    save_minutes: float = 10.0
 
     def __post_init__(self) -> None:
         for name, lowest in (
@@ -88,22 +113,40 @@ class TrainConfig:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < lowest:
                 raise ValueError(f"{name} must be an integer, at least {lowest}, not {value!r}")
-        for name, lowest, highest in (
-            ("learning_rate", 0, math.inf),
-            ("plateau_factor", 0, 1),
-            ("max_hours", 0, math.inf),
+        for name, highest in (
+            ("learning_rate", math.inf),
+            ("plateau_factor", 1),
+            ("huber_delta", math.inf),
+            ("clip_norm", math.inf),
+            ("max_hours", math.inf),
+            ("save_minutes", math.inf),
         ):
             value = getattr(self, name)
-            if name == "max_hours" and value is None:
+            if name in ("clip_norm", "max_hours") and value is None:
                 continue
-            if not _is_number(value) or not lowest < value < highest:
-                raise ValueError(
-                    f"{name} must be a number between {lowest} and {highest}, not {value!r}"
-                )
-        if not _is_number(self.min_learning_rate) or self.min_learning_rate < 0:
-            raise ValueError(
-                f"min_learning_rate must be a number, at least 0, not {self.min_learning_rate!r}"
-            )
+            if not _is_number(value) or not 0 < value < highest:
+                raise ValueError(f"{name} must be a number between 0 and {highest}, not {value!r}")
+        for name, highest in (
+            ("min_learning_rate", math.inf),
+            ("weight_decay", math.inf),
+            ("averaging", 1),
+        ):
+            value = getattr(self, name)
+            if not _is_number(value) or not 0 <= value < highest:
+                below = "" if highest == math.inf else f" and below {highest}"
+                raise ValueError(f"{name} must be a number, at least 0{below}, not {value!r}")
+        for name in ("scale_targets", "shuffle"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} must be True or False, not {getattr(self, name)!r}")
+        # A list, as JSON makes of a tuple, is as good; the field itself is what a dict can hold.
+        weights = tuple(self.loss_weights)
+        if len(weights) != 4 or not all(_is_number(w) and 0 <= w < math.inf for w in weights):
+            raise ValueError(f"loss_weights must be four numbers, at least 0, not {weights!r}")
+        if not any(weights):
+            raise ValueError("loss_weights must not all be 0: nothing would be learned")
+        object.__setattr__(self, "loss_weights", weights)
+        if self.schedule not in SCHEDULES:
+            raise ValueError(f"schedule must be one of {list(SCHEDULES)}, not {self.schedule!r}")
         if not isinstance(self.device, str) or not re.fullmatch(
             r"auto|cpu|cuda(:\d+)?", self.device
         ):
@@ -118,7 +161,7 @@ class FitResult:
 
     Attributes:
         history: one row per epoch: epoch (from 1), train_loss (mean over the epoch, while the
-            weights change), validation_loss (after it), learning_rate (during it), seconds.
+            weights change), validation_loss (after it), learning_rate (at its start), seconds.
         best_epoch: the epoch whose weights were kept.
         best_validation_loss: mean Huber loss of these weights on the validation set.
         epochs: number of epochs trained.
@@ -137,6 +180,26 @@ class FitResult:
     device: str
 
 
+class OutOfTime(RuntimeError):
+    """The time limit came before the end of the first epoch, so there are no weights to use yet.
+
+    What was computed is saved; the same call goes on.
+    """
+
+
+@dataclass(frozen=True)
+class Run:
+    """The arguments of ``fit``, for ``fit_many``."""
+
+    model: nn.Module
+    data: Cicy4
+    split: Split
+    config: TrainConfig
+    run_dir: Path
+    trained_before: records.Mask | None = None
+    on_epoch: Callable[[dict], None] | None = None
+
+
 def fit(
     model: nn.Module,
     data: Cicy4,
@@ -151,7 +214,8 @@ def fit(
 
     A run that has converged or reached ``max_epochs`` is not trained further: its result is read
     from the folder. Ctrl-C after the first epoch ends the run as if its time were up; what it did
-    in the unfinished epoch is lost. Afterwards the model holds the best weights, on the device.
+    since the state was last saved is lost. Afterwards the model holds the best weights, on the
+    device.
 
     Args:
         model: float32 (B, 16, 20) to (B, 4), usually from ``models.build_model``. A new run starts
@@ -170,225 +234,345 @@ def fit(
         ValueError: the folder holds a run with another model, data, split, recipe or, if they
             were trained before, other weights to start from; or they were trained on some
             configuration that is now to validate or test them; or the split does not fit the
-            data; or device or precision are not to be had here.
+            data; or device or precision are not to be had here; or targets are to be scaled and
+            the model cannot.
+        lease.Held: another process trains in the folder.
         FloatingPointError: a loss is infinite or not a number; the files of the run stay as they
             were after the last good epoch.
+        OutOfTime: ``max_hours`` passed before the first epoch was finished.
         KeyboardInterrupt: Ctrl-C before the first epoch was finished.
     """
-    run_dir = Path(run_dir)
-    device = resolve_device(config.device, config.precision)
-    identity = run_identity(model, data, split, config)
-    mask = np.zeros(len(data), dtype=bool)
-    if trained_before is not None:
-        for part in ("validation", "test"):  # by the one an epoch is chosen, by the other judged
-            who = "the checkpoint to start from"
-            records.require_unseen(trained_before, split.parts[part], data, who=who, part=part)
-        mask |= trained_before.indices
-        identity["started_from"] = {
-            "weights": checksum(torch.cat([w.detach().cpu().ravel() for w in model.parameters()])),
-            "trained_on": checksum(mask),
-        }
-    mask[split.train] = True
-
-    state = None
-    if (run_dir / checkpoint.STATE_FILE).exists():
-        state = checkpoint.load_state(run_dir / checkpoint.STATE_FILE)
-        checkpoint.require_same_run(run_dir / checkpoint.STATE_FILE, state["identity"], identity)
-        records.save_trained_on(run_dir, mask, len(data), data.fingerprint)
-        write_results(run_dir, state)  # a crash may have come between the state and these
-    if state is None or state["stop_reason"] not in STOPPED_FOR_GOOD:
-        run_dir.mkdir(parents=True, exist_ok=True)
-        with matrix_precision(config.precision):
-            state = train(
-                model, data, split, config, run_dir, device, identity, state, mask, on_epoch
-            )
-
-    model.to(device).load_state_dict(state["best_weights"])
-    history = pd.DataFrame(state["history"])
-    best = best_epoch(state["history"])
-    return FitResult(
-        history=history,
-        best_epoch=best["epoch"],
-        best_validation_loss=best["validation_loss"],
-        epochs=len(history),
-        seconds=float(history["seconds"].sum()),
-        stop_reason=state["stop_reason"],
-        device=state["device"],
-    )
+    run = Run(model, data, split, config, Path(run_dir), trained_before, on_epoch)
+    return fit_many([run])[0]
 
 
-def train(
-    model: nn.Module,
-    data: Cicy4,
-    split: Split,
-    config: TrainConfig,
-    run_dir: Path,
-    device: torch.device,
-    identity: dict,
-    state: dict | None,
-    mask: np.ndarray,
-    on_epoch: Callable[[dict], None] | None = None,
-) -> dict:
-    """The loop over epochs inside ``fit``; returns the last state, which is also on disk."""
-    training_set = to_device(data, split.train, device)
-    validation_set = to_device(data, split.validation, device)
+def fit_many(runs: Sequence[Run]) -> list[FitResult]:
+    """Train independent models side by side: folds, seeds, widths.
 
-    model.to(device)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate)
-    scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
-        optimizer,
-        factor=config.plateau_factor,
-        patience=config.plateau_patience,
-        min_lr=config.min_learning_rate,
-    )
-    # Permutations are drawn on the CPU, so that every device sees the batches in the same order.
-    generator = torch.Generator().manual_seed(config.seed)
-    history, best_weights = [], None
-    if state is not None:
-        model.load_state_dict(state["weights"])
-        optimizer.load_state_dict(state["optimizer"])
-        scheduler.load_state_dict(state["scheduler"])
-        generator.set_state(state["generator"])
-        history, best_weights = list(state["history"]), state["best_weights"]
+    On a GPU each has a CUDA graph and a stream of its own, so that the small kernels of one fill
+    the gaps between those of the others; runs of the same list share one copy of it. Each result
+    is what ``fit`` alone would give: exactly on a CPU, where side by side is no faster, and up to
+    the order of sums on a GPU.
 
-    started = time.monotonic()
-    stop_reason = None
-    try:
-        with Progress(config, history) as progress:
-            while stop_reason is None:
-                epoch = len(history) + 1
-                epoch_started = time.monotonic()
-                learning_rate = optimizer.param_groups[0]["lr"]
+    Args:
+        runs: what ``fit`` would be called with; every one needs a folder of its own.
 
-                order = torch.randperm(len(split.train), generator=generator).to(device)
-                batches = order.split(config.batch_size)
-                progress.start(epoch, len(batches) + steps(len(split.validation)))
-                train_loss = train_epoch(model, training_set, batches, optimizer, progress)
-                validation_loss = validate(model, validation_set, progress)
-                require_finite(train_loss, "training", epoch)
-                require_finite(validation_loss, "validation", epoch)
-                scheduler.step(validation_loss)
-
-                history.append(
-                    {
-                        "epoch": epoch,
-                        "train_loss": train_loss,
-                        "validation_loss": validation_loss,
-                        "learning_rate": learning_rate,
-                        "seconds": time.monotonic() - epoch_started,
-                    }
-                )
-                best = best_epoch(history)
-                if best["epoch"] == epoch:
-                    best_weights = {
-                        name: weight.detach().to("cpu", copy=True)
-                        for name, weight in model.state_dict().items()
-                    }
-
-                if epoch - best["epoch"] > config.patience:
-                    stop_reason = "converged"
-                elif epoch == config.max_epochs:
-                    stop_reason = "max_epochs"
-                elif config.max_hours and time.monotonic() - started > config.max_hours * 3600:
-                    stop_reason = "time_limit"
-
-                state = {
-                    "identity": identity,
-                    "history": history,
-                    "weights": model.state_dict(),
-                    "best_weights": best_weights,
-                    "optimizer": optimizer.state_dict(),
-                    "scheduler": scheduler.state_dict(),
-                    "generator": generator.get_state(),
-                    "stop_reason": stop_reason,
-                    "device": device_name(device),
-                }
-                if epoch == 1:  # before the first weights: none are without it
-                    records.save_trained_on(run_dir, mask, len(data), data.fingerprint)
-                checkpoint.save_state(run_dir / checkpoint.STATE_FILE, state)
-                write_results(run_dir, state, with_weights=best["epoch"] == epoch)
-                progress.finish(history, stop_reason)
-                if on_epoch is not None:
-                    on_epoch(dict(history[-1]))
-    except KeyboardInterrupt:
-        # Whatever was half done in memory, the file holds the end of an epoch.
-        if not (run_dir / checkpoint.STATE_FILE).exists():
-            raise
-        state = checkpoint.load_state(run_dir / checkpoint.STATE_FILE)
-        if state["stop_reason"] not in STOPPED_FOR_GOOD:
-            state["stop_reason"] = "interrupted"
-        write_results(run_dir, state)
-    return state
-
-
-class Tensors(NamedTuple):
-    """Part of the list on a device: uint8 (N, 16, 20) and int16 (N, 4)."""
-
-    matrices: Tensor
-    hodge: Tensor
-
-
-def to_device(data: Cicy4, indices: np.ndarray, device: torch.device) -> Tensors:
-    """Copy some configurations and their labels to a device, as integers."""
-    return Tensors(
-        torch.from_numpy(data.matrices[indices]).to(device),
-        torch.from_numpy(data.hodge[indices]).to(device),
-    )
-
-
-def scale(matrices: Tensor) -> Tensor:
-    """What a network sees: the uint8 matrices as float32, divided by the largest entry, 6."""
-    return matrices.float() / MAX_ENTRY
-
-
-def huber_loss(predictions: Tensor, hodge: Tensor) -> Tensor:
-    """Mean Huber loss (delta 1) over a batch and the four Hodge numbers; paper, eq. (25)."""
-    return nn.functional.huber_loss(predictions, hodge.float(), delta=1.0)
-
-
-def train_epoch(
-    model: nn.Module,
-    training_set: Tensors,
-    batches: tuple[Tensor, ...],
-    optimizer: torch.optim.Optimizer,
-    progress: Progress,
-) -> float:
-    """One step of the optimizer per batch of indices; returns the mean loss.
-
-    The loss is summed on the device: fetching it at each step would make a GPU wait for Python.
+    Raises:
+        ValueError, lease.Held: as of ``fit``, before anything is trained; or two runs share a
+            folder.
+        FloatingPointError: as of ``fit``, after the other runs are finished.
+        OutOfTime, KeyboardInterrupt: as of ``fit``, if any run has not finished an epoch.
     """
-    model.train()
-    total = torch.zeros((), dtype=torch.float64, device=training_set.hodge.device)
-    seen = 0
-    for batch in batches:
-        predictions = model(scale(training_set.matrices[batch]))
-        loss = huber_loss(predictions, training_set.hodge[batch])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        total += loss.detach() * len(batch)
-        seen += len(batch)
-        if progress.step():
-            so_far = total.item() / seen
-            require_finite(so_far, "training", progress.epoch)
-            progress.say(f"training loss {so_far:.4g} so far")
-    return total.item() / seen
+    folders = [run.run_dir.resolve() for run in runs]
+    if len(set(folders)) < len(folders):
+        raise ValueError(f"two runs share a folder: {', '.join(str(path) for path in folders)}")
+    identities = [_identify(run) for run in runs]  # all are checked before any is trained
+    with contextlib.ExitStack() as stack:
+        leases = [stack.enter_context(lease.hold(folder)) for folder in folders]
+        return _fit_many(runs, identities, leases)
 
 
-@torch.inference_mode()
-def validate(model: nn.Module, validation_set: Tensors, progress: Progress) -> float:
-    """Mean loss over the validation set."""
-    model.eval()
-    total = torch.zeros((), dtype=torch.float64, device=validation_set.hodge.device)
-    for matrices, hodge in zip(
-        validation_set.matrices.split(EVALUATION_BATCH),
-        validation_set.hodge.split(EVALUATION_BATCH),
-        strict=True,
-    ):
-        total += huber_loss(model(scale(matrices)), hodge) * len(hodge)
-        if progress.step():
-            progress.say("validation")
-    return total.item() / len(validation_set.hodge)
+def _fit_many(
+    runs: Sequence[Run],
+    identities: Sequence[tuple[dict, np.ndarray]],
+    leases: Sequence[lease.Lease],
+) -> list[FitResult]:
+    """The same in folders that are ours alone."""
+    states = [_saved_state(run, *identity) for run, identity in zip(runs, identities, strict=True)]
+
+    shared: dict[tuple[int, torch.device], steps.Tensors] = {}
+    trainings: dict[int, Training] = {}
+    failures: list[FloatingPointError] = []
+    for number, (run, state) in enumerate(zip(runs, states, strict=True)):
+        if state is not None and state["stop_reason"] in STOPPED_FOR_GOOD:
+            continue
+        device = resolve_device(run.config.device, run.config.precision)
+        key = (id(run.data), device)
+        if key not in shared:
+            shared[key] = steps.to_device(run.data, device)
+        name = run.run_dir.name if len(runs) > 1 else ""
+        trainings[number] = Training(
+            run, *identities[number], state, shared[key], device, leases[number], name
+        )
+
+    try:
+        active = list(trainings.values())
+        while active:
+            still = []
+            for training in active:
+                try:
+                    if training.advance():
+                        still.append(training)
+                except FloatingPointError as error:
+                    failures.append(error)
+            active = still
+        for number, training in trainings.items():
+            states[number] = training.state
+    except KeyboardInterrupt:
+        # Whatever was half done in memory, the files hold steps that were finished.
+        for number, run in enumerate(runs):
+            states[number] = _interrupted(run, states[number])
+        if not all(state and state["history"] for state in states):
+            raise
+    finally:
+        for training in trainings.values():
+            training.progress.close()
+    if failures:
+        raise failures[0]
+    return [_result(run, state) for run, state in zip(runs, states, strict=True)]
+
+
+class Training:
+    """A run in progress, which ``advance`` takes a batch further.
+
+    Attributes:
+        state: what the file of the run holds; None before it was first saved.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        identity: dict,
+        mask: np.ndarray,
+        state: dict | None,
+        source: steps.Tensors,
+        device: torch.device,
+        held: lease.Lease,
+        name: str = "",
+    ) -> None:
+        config = run.config
+        self.lease = held
+        self.run, self.identity, self.mask, self.state = run, identity, mask, state
+        self.config, self.device, self.source = config, device, source
+        self.model = run.model.to(device)
+        self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self.history: list[dict] = []
+        self.best_weights: dict[str, Tensor] | None = None
+        self.batches: tuple[Tensor, ...] | None = None  # of this epoch
+        self.position = 0  # how many of them are done
+        self.elapsed = 0.0  # seconds that they took
+        self.stop_reason: str | None = None
+        # Permutations are drawn on the CPU, so that every device sees the batches in one order.
+        self.generator = torch.Generator().manual_seed(config.seed)
+
+        self.train_indices = torch.from_numpy(np.array(run.split.train)).to(device)
+        self.validation_indices = torch.from_numpy(np.array(run.split.validation)).to(device)
+        self.batches_per_epoch = math.ceil(len(run.split.train) / config.batch_size)
+        self.training_set = source
+        if config.shuffle:  # which rewrites it in each epoch
+            chosen = (tensor[self.train_indices] for tensor in source)
+            self.training_set = steps.Tensors(*chosen)
+            self.unshuffled = self.training_set.matrices.clone()
+            self.train_indices = torch.arange(len(run.split.train), device=device)
+
+        if self.stream is not None:  # all of the above was put on the device by another stream
+            self.stream.wait_stream(torch.cuda.current_stream(device))
+        with self.at_work():
+            if config.scale_targets:
+                _scale_targets(self.model, run.data.hodge[run.split.train])
+            units = self.model.target_scale.clone() if config.scale_targets else None
+            self.loss = steps.HodgeLoss(units, config.loss_weights, config.huber_delta).to(device)
+            self.optimizer = steps.adamw(self.model, config.weight_decay)
+            steps.set_learning_rate(self.optimizer, config.learning_rate)
+            self.plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
+                self.optimizer,
+                factor=config.plateau_factor,
+                patience=config.plateau_patience,
+                min_lr=config.min_learning_rate,
+            )
+            self.step = steps.TrainStep(
+                self.model,
+                self.training_set,
+                self.loss,
+                self.optimizer,
+                precision=config.precision,
+                clip_norm=config.clip_norm,
+                averaged=config.averaging > 0,
+            )
+            if state is not None:
+                self._restore(state)
+            self.take = steps.fastest_step(self.step, config.batch_size)
+        self.progress = Progress(config.max_epochs, self.history, name)
+        self.started = self.saved = time.monotonic()
+
+    @contextlib.contextmanager
+    def at_work(self) -> Iterator[None]:
+        """On this run's own stream, in its precision."""
+        with matrix_precision(self.config.precision), torch.cuda.stream(self.stream):
+            yield
+
+    def advance(self) -> bool:
+        """Train on one batch, at the end of an epoch validate; whether there is more to do."""
+        with self.at_work():
+            if self.batches is None:
+                self._begin_epoch()
+            if self.config.schedule == "one-cycle":
+                steps.set_learning_rate(self.optimizer, self.learning_rate(self.position))
+            self.take(self.batches[self.position])
+            self.position += 1
+            if self.progress.step():
+                seen = min(self.position * self.config.batch_size, len(self.train_indices))
+                loss = self.step.total.item() / seen
+                require_finite(loss, "training", self.epoch)
+                self.progress.say(f"training loss {loss:.4g} so far")
+            if self.position == self.batches_per_epoch:
+                self._end_epoch()
+            elif self.out_of_time():
+                self.stop_reason = "time_limit"
+                self.save()
+                self.progress.stopped(self.history, self.stop_reason)
+            elif time.monotonic() - self.saved > self.config.save_minutes * 60:
+                self.save()
+        return self.stop_reason is None
+
+    @property
+    def epoch(self) -> int:
+        """The number of the epoch at work, from 1."""
+        return len(self.history) + 1
+
+    def learning_rate(self, position: int) -> float:
+        """Of the step at this position in the epoch."""
+        if self.config.schedule == "one-cycle":
+            done = (self.epoch - 1) * self.batches_per_epoch + position
+            total = self.config.max_epochs * self.batches_per_epoch
+            return self.config.learning_rate * one_cycle((done + 1) / total)
+        # On a GPU the learning rate is a float32: seven digits of it mean something.
+        return float(f"{float(self.optimizer.param_groups[0]['lr']):.7g}")
+
+    def out_of_time(self) -> bool:
+        """Whether the time limit has passed."""
+        limit = self.config.max_hours
+        return limit is not None and time.monotonic() - self.started > limit * 3600
+
+    def _begin_epoch(self) -> None:
+        """Draw the order of the batches; ``position`` tells where in it to go on."""
+        config = self.config
+        self.epoch_started = time.monotonic() - self.elapsed
+        self.epoch_generator = self.generator.get_state()
+        order = torch.randperm(len(self.train_indices), generator=self.generator)
+        self.batches = self.train_indices[order.to(self.device)].split(config.batch_size)
+        self.epoch_learning_rate = self.learning_rate(0)
+        self.step.follow.fill_(1.0 if self.epoch == 1 else 1.0 - config.averaging)
+        if config.shuffle:
+            own = torch.Generator(self.device).manual_seed(config.seed * 1_000_003 + self.epoch)
+            self.training_set.matrices.copy_(steps.shuffled(self.unshuffled, own))
+        validation = math.ceil(len(self.validation_indices) / EVALUATION_BATCH)
+        self.progress.start(self.epoch, self.batches_per_epoch + validation, self.position)
+
+    def _end_epoch(self) -> None:
+        """Validate, keep the weights if they are the best, decide whether to go on, and save."""
+        epoch, config = self.epoch, self.config
+        train_loss = self.step.total.item() / len(self.train_indices)
+        validation_loss = self._validate()
+        require_finite(train_loss, "training", epoch)
+        require_finite(validation_loss, "validation", epoch)
+        if config.schedule == "plateau":
+            self.plateau.step(validation_loss)
+        self.history.append(
+            {
+                "epoch": epoch,
+                "train_loss": train_loss,
+                "validation_loss": validation_loss,
+                "learning_rate": self.epoch_learning_rate,
+                "seconds": time.monotonic() - self.epoch_started,
+            }
+        )
+        best = best_epoch(self.history)
+        if best["epoch"] == epoch:
+            self.best_weights = {
+                name: weight.detach().to("cpu", copy=True)
+                for name, weight in (self.step.average or self.model).state_dict().items()
+            }
+        if epoch - best["epoch"] > config.patience:
+            self.stop_reason = "converged"
+        elif epoch == config.max_epochs:
+            self.stop_reason = "max_epochs"
+        elif self.out_of_time():
+            self.stop_reason = "time_limit"
+        self.position, self.elapsed = 0, 0.0
+        self.step.total.zero_()
+        self.batches = None
+        self.save(with_weights=best["epoch"] == epoch)
+        self.progress.finish(self.history, self.stop_reason)
+        if self.run.on_epoch is not None:
+            self.run.on_epoch(dict(self.history[-1]))
+
+    @torch.inference_mode()
+    def _validate(self) -> float:
+        """Mean loss over the validation set."""
+        model = self.step.average or self.model
+        model.eval()
+        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        for batch in self.validation_indices.split(EVALUATION_BATCH):
+            with devices.autocast(self.device, self.config.precision):
+                predictions = model(steps.scale(self.source.matrices[batch]))
+            total += self.loss(predictions, self.source.hodge[batch]) * len(batch)
+            if self.progress.step():
+                self.progress.say("validation")
+        return total.item() / len(self.validation_indices)
+
+    def save(self, with_weights: bool = False) -> None:
+        """Write the state, and what others read of it."""
+        run, inside = self.run, self.position > 0
+        if inside:
+            self.elapsed = time.monotonic() - self.epoch_started
+        self.state = {
+            "identity": self.identity,
+            "history": list(self.history),
+            "weights": self.model.state_dict(),
+            "average": self.step.average.state_dict() if self.step.average else None,
+            "best_weights": self.best_weights,
+            "moments": steps.moments(self.optimizer),
+            "learning_rate": float(self.optimizer.param_groups[0]["lr"]),
+            "plateau": self.plateau.state_dict(),
+            "generator": self.epoch_generator if inside else self.generator.get_state(),
+            "position": self.position,
+            "elapsed": self.elapsed,
+            "total": self.step.total,
+            "stop_reason": self.stop_reason,
+            "device": device_name(self.device),
+        }
+        self.lease.require()
+        if not (run.run_dir / records.TRAINED_ON_FILE).exists():  # no weights are without it
+            records.save_trained_on(run.run_dir, self.mask, len(run.data), run.data.fingerprint)
+        checkpoint.save_state(run.run_dir / checkpoint.STATE_FILE, self.state)
+        if not inside:
+            write_results(run.run_dir, self.state, with_weights)
+        self.saved = time.monotonic()
+
+    def _restore(self, state: dict) -> None:
+        self.model.load_state_dict(state["weights"])
+        if self.step.average is not None:
+            self.step.average.load_state_dict(state["average"])
+        with torch.no_grad():
+            for tensor, value in zip(steps.moments(self.optimizer), state["moments"], strict=True):
+                tensor.copy_(value)
+            self.step.total.copy_(state["total"])
+        self.plateau.load_state_dict(state["plateau"])
+        steps.set_learning_rate(self.optimizer, state["learning_rate"])
+        self.generator.set_state(state["generator"])
+        self.history, self.best_weights = list(state["history"]), state["best_weights"]
+        self.position, self.elapsed = state["position"], state["elapsed"]
+
+
+def one_cycle(done: float) -> float:
+    """Share of the highest learning rate when this share of all steps is done (0 to 1)."""
+    if done < WARM_UP:
+        return done / WARM_UP
+    return (1 + math.cos(math.pi * (done - WARM_UP) / (1 - WARM_UP))) / 2
+
+
+def require_finite(loss: float, kind: str, epoch: int) -> None:
+    """Stop a run that has diverged.
+
+    Raises:
+        FloatingPointError: the loss is infinite or not a number.
+    """
+    if not math.isfinite(loss):
+        raise FloatingPointError(
+            f"the {kind} loss became {loss} in epoch {epoch}; the run folder keeps the best "
+            "weights of the epochs before; choose a lower learning rate and a new run folder"
+        )
 
 
 def predict(
@@ -421,13 +605,15 @@ def predict(
     place = resolve_device(device)
     model.to(place).eval()
     predictions = np.empty((len(matrices), len(HODGE_NAMES)), dtype=np.float32)
-    with torch.inference_mode(), matrix_precision("float32"), Progress() as progress:
-        progress.start(None, math.ceil(len(matrices) / batch_size))
+    progress = Progress()
+    progress.start(None, math.ceil(len(matrices) / batch_size))
+    with torch.inference_mode(), matrix_precision("float32"):
         for start in range(0, len(matrices), batch_size):
             batch = torch.tensor(matrices[start : start + batch_size], device=place)
-            predictions[start : start + batch_size] = model(scale(batch)).cpu().numpy()
+            predictions[start : start + batch_size] = model(steps.scale(batch)).cpu().numpy()
             if progress.step():
                 progress.say("predicting")
+    progress.close()
     return predictions
 
 
@@ -447,13 +633,18 @@ def run_identity(model: nn.Module, data: Cicy4, split: Split, config: TrainConfi
                 f"split {split.name!r} has indices up to {indices.max():,} in its {part} set, but "
                 f"the list has {len(data):,} configurations; make the split with n={len(data)}"
             )
-    recipe = dataclasses.asdict(config)
     return {
         "model": getattr(model, "settings", {"name": type(model).__name__}),
         "data": {"fingerprint": data.fingerprint, "layout": data.layout},
         "split": {"name": split.name, "seed": split.seed, "fingerprints": split.fingerprints},
-        "settings": {k: v for k, v in recipe.items() if k not in MAY_DIFFER_ON_RESUMING},
+        "settings": recipe_settings(config),
     }
+
+
+def recipe_settings(config: TrainConfig) -> dict:
+    """The settings that change what is computed, as JSON would return them."""
+    settings = dataclasses.asdict(config) | {"loss_weights": list(config.loss_weights)}
+    return {key: value for key, value in settings.items() if key not in MAY_DIFFER_ON_RESUMING}
 
 
 def write_results(run_dir: Path, state: dict, with_weights: bool = True) -> None:
@@ -470,186 +661,84 @@ def write_results(run_dir: Path, state: dict, with_weights: bool = True) -> None
         )
 
 
-def best_epoch(history: list[dict]) -> dict:
-    """The row of the lowest validation loss, the first of equals."""
-    return min(history, key=lambda row: row["validation_loss"])
-
-
-def require_finite(loss: float, kind: str, epoch: int) -> None:
-    """Stop a run that has diverged.
-
-    Raises:
-        FloatingPointError: the loss is infinite or not a number.
-    """
-    if not math.isfinite(loss):
-        raise FloatingPointError(
-            f"the {kind} loss became {loss} in epoch {epoch}; the run folder keeps the best "
-            "weights of the epochs before; choose a lower learning rate and a new run folder"
-        )
-
-
-def resolve_device(device: str, precision: str = "float32") -> torch.device:
-    """The device that a setting means on this machine.
-
-    Raises:
-        ValueError: the device is not there, or cannot compute in this precision.
-    """
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    place = torch.device(device)
-    if place.type == "cuda" and (place.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"device {device!r} is not to be had here; use device='cpu'")
-    if precision == "tf32" and (
-        place.type != "cuda" or torch.cuda.get_device_capability(place) < (8, 0)
-    ):
+def _identify(run: Run) -> tuple[dict, np.ndarray]:
+    """The identity of a run and the mask of all that its weights will have been trained on."""
+    resolve_device(run.config.device, run.config.precision)
+    identity = run_identity(run.model, run.data, run.split, run.config)
+    if run.config.scale_targets and not hasattr(run.model, "target_scale"):
         raise ValueError(
-            f"precision 'tf32' needs an Ampere GPU or newer, and the device is "
-            f"{device_name(place)}; use precision='float32'"
+            f"targets can be scaled for the networks of models.build_model only, not for a "
+            f"{type(run.model).__name__}; use scale_targets=False"
         )
-    return place
+    mask = np.zeros(len(run.data), dtype=bool)
+    if (before := run.trained_before) is not None:
+        for part in ("validation", "test"):  # by the one an epoch is chosen, by the other judged
+            who = "the checkpoint to start from"
+            records.require_unseen(before, run.split.parts[part], run.data, who=who, part=part)
+        mask |= before.indices
+        weights = [weight.detach().cpu().ravel() for weight in run.model.parameters()]
+        identity["started_from"] = {
+            "weights": checksum(torch.cat(weights)),
+            "trained_on": checksum(mask),
+        }
+    mask[run.split.train] = True
+    return identity, mask
 
 
-def device_name(device: torch.device) -> str:
-    """ "cpu", or the GPU as its maker calls it."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+def _saved_state(run: Run, identity: dict, mask: np.ndarray) -> dict | None:
+    """The state that a run left behind, with the files that a crash may have kept it from."""
+    path = run.run_dir / checkpoint.STATE_FILE
+    if not path.exists():
+        return None
+    state = checkpoint.load_state(path)
+    checkpoint.require_same_run(path, state["identity"], identity)
+    records.save_trained_on(run.run_dir, mask, len(run.data), run.data.fingerprint)
+    if state["history"]:
+        write_results(run.run_dir, state)
+    return state
 
 
-@contextlib.contextmanager
-def matrix_precision(precision: str) -> Iterator[None]:
-    """Set the precision of every kind of matrix product on a GPU, and set it back afterwards.
-
-    PyTorch's own defaults differ: TF32 for convolutions and recurrent layers, float32 for the
-    rest.
-    """
-    backends = (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn)
-    before = [backend.fp32_precision for backend in backends]
-    try:
-        for backend in backends:
-            backend.fp32_precision = PRECISIONS[precision]
-        yield
-    finally:
-        for backend, value in zip(backends, before, strict=True):
-            backend.fp32_precision = value
+def _interrupted(run: Run, before: dict | None) -> dict | None:
+    """The state in a run's folder, as one that Ctrl-C ended."""
+    path = run.run_dir / checkpoint.STATE_FILE
+    if not path.exists():
+        return before
+    state = checkpoint.load_state(path)
+    if state["stop_reason"] not in STOPPED_FOR_GOOD:
+        state["stop_reason"] = "interrupted"
+    if state["history"]:
+        write_results(run.run_dir, state)
+    return state
 
 
-def steps(n: int) -> int:
-    """Number of evaluation batches for n configurations."""
-    return math.ceil(n / EVALUATION_BATCH)
-
-
-class Progress:
-    """What a long computation says: a bar to someone who watches, plain lines to a log.
-
-    Someone watches in a terminal or in Jupyter, unless the environment variable CICY_BATCH is 1.
-    A log gets a line per epoch, at most one every few seconds, and a line from inside an epoch
-    when nothing else was said for a while.
-    """
-
-    LINE_SECONDS = 5.0  # between the lines of two epochs
-    LOG_SECONDS = 20.0  # between lines from inside an epoch
-    BAR_SECONDS = 2.0  # between losses beside the bar; each makes a GPU wait
-
-    def __init__(self, config: TrainConfig | None = None, history: list[dict] | None = None):
-        self.max_epochs = config.max_epochs if config else None
-        self.watched = someone_watches()
-        self.bar: tqdm | None = None
-        self.epoch: int | None = None
-        self.done = self.total = 0
-        self.started = self.spoke = time.monotonic()
-        self.last_line = -math.inf
-        self.summary = self.summarise(history) if history else ""
-        if history and not self.watched:
-            print(f"going on after {self.summary}", flush=True)
-
-    def __enter__(self) -> Progress:
-        return self
-
-    def __exit__(self, *_exception: object) -> None:
-        if self.bar is not None:
-            self.bar.close()
-
-    def start(self, epoch: int | None, total: int) -> None:
-        """Begin an epoch (None: something that has no epochs) of this many steps."""
-        self.epoch, self.done, self.total = epoch, 0, total
-        self.started = time.monotonic()
-        if self.watched:
-            if self.bar is None:
-                self.bar = tqdm(
-                    total=total,
-                    leave=False,
-                    delay=1.0,
-                    dynamic_ncols=True,
-                    bar_format="{desc}{percentage:.0f}%|{bar:10}| {elapsed}<{remaining}{postfix}",
-                )
-            else:
-                self.bar.reset(total)
-            self.bar.set_description(self.label, refresh=False)
-            self.bar.set_postfix_str(self.summary, refresh=False)
-
-    @property
-    def label(self) -> str:
-        return "predicting" if self.epoch is None else f"epoch {self.epoch}/{self.max_epochs}"
-
-    def step(self) -> bool:
-        """Count a step; True when it is time to say something."""
-        self.done += 1
-        if self.bar is not None:
-            self.bar.update()
-        pause = self.BAR_SECONDS if self.watched else self.LOG_SECONDS
-        return time.monotonic() - self.spoke >= pause
-
-    def say(self, text: str) -> None:
-        """Say something from inside an epoch."""
-        self.spoke = time.monotonic()
-        if self.bar is not None:
-            self.bar.set_postfix_str(", ".join(filter(None, (text, self.summary))))
-            return
-        left = (self.spoke - self.started) / self.done * (self.total - self.done)
-        print(
-            f"{self.label}, step {self.done:,} of {self.total:,}: {text}, "
-            f"about {records.duration(left)} to go",
-            flush=True,
+def _result(run: Run, state: dict) -> FitResult:
+    """Give the model its best weights and sum up the run."""
+    if not state["history"]:
+        raise OutOfTime(
+            f"the time limit of {run.config.max_hours:g} hours came before the first epoch in "
+            f"{run.run_dir} was finished; call again to go on, or allow more"
         )
-
-    def finish(self, history: list[dict], stop_reason: str | None) -> None:
-        """Report an epoch, and the end of the run if it is its last."""
-        now = time.monotonic()
-        self.summary = self.summarise(history)
-        due = now - self.last_line >= self.LINE_SECONDS or len(history) == 1 or stop_reason
-        if due and not self.watched:
-            self.spoke = self.last_line = now
-            print(self.summary, flush=True)
-        if stop_reason:
-            if self.bar is not None:
-                self.bar.close()
-            best = best_epoch(history)
-            print(
-                f"stopped ({stop_reason}) after {len(history)} epochs; best validation loss "
-                f"{best['validation_loss']:.4g} in epoch {best['epoch']}",
-                flush=True,
-            )
-
-    def summarise(self, history: list[dict]) -> str:
-        """The last epoch in a line, and how long the run can still take."""
-        row = history[-1]
-        recent = [row["seconds"] for row in history[-5:]]
-        left = (self.max_epochs - row["epoch"]) * sum(recent) / len(recent)
-        losses = f"{row['train_loss']:.4g} training, {row['validation_loss']:.4g} validation"
-        rate, left = f"{row['learning_rate']:.3g}", records.duration(left) if left else ""
-        if self.watched:
-            return f"before {losses}, rate {rate}" + (f", at most {left} left" if left else "")
-        return (
-            f"epoch {row['epoch']}/{self.max_epochs}: losses {losses}, learning rate {rate}, "
-            f"{records.duration(row['seconds'])}" + (f", at most {left} left" if left else "")
-        )
+    run.model.to(resolve_device(run.config.device)).load_state_dict(state["best_weights"])
+    history = pd.DataFrame(state["history"])
+    best = best_epoch(state["history"])
+    return FitResult(
+        history=history,
+        best_epoch=best["epoch"],
+        best_validation_loss=best["validation_loss"],
+        epochs=len(history),
+        seconds=float(history["seconds"].sum()),
+        stop_reason=state["stop_reason"],
+        device=state["device"],
+    )
 
 
-def someone_watches() -> bool:
-    """Whether output goes to a terminal or to Jupyter, and not to a log."""
-    if os.environ.get("CICY_BATCH") == "1":
-        return False
-    in_jupyter = type(sys.stderr).__module__.startswith("ipykernel")
-    return in_jupyter or (sys.stderr.isatty() and sys.stdout.isatty())
+def _scale_targets(model: nn.Module, hodge: np.ndarray) -> None:
+    """Let the outputs of a model's head mean standard deviations from the mean of these labels."""
+    labels = hodge.astype(np.float64)
+    spread = labels.std(axis=0)
+    spread[spread == 0] = 1.0  # all labels are equal, and their mean is the answer
+    model.target_mean.copy_(torch.from_numpy(labels.mean(axis=0)))
+    model.target_scale.copy_(torch.from_numpy(spread))
 
 
 def _is_number(value: object) -> bool:

@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from cicy_utils import checkpoint, training
+from cicy_utils import checkpoint, lease, progress, steps, training
 from cicy_utils.data import Cicy4
 from cicy_utils.models import build_model
 from cicy_utils.splits import split_72
-from cicy_utils.training import FitResult, TrainConfig, fit, predict
+from cicy_utils.training import FitResult, OutOfTime, Run, TrainConfig, fit, fit_many, predict
 
 
 @pytest.fixture(scope="module")
@@ -195,7 +195,7 @@ def test_a_finished_run_returns_its_result_without_training(data, split, tmp_pat
     model = small_model()
     result = fit(model, data, split, config(), tmp_path)
     (tmp_path / "history.csv").unlink()  # as if the power had failed between two files
-    monkeypatch.setattr(training, "train_epoch", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(training, "Training", lambda *_: pytest.fail("trained again"))
     fresh = small_model(seed=99)
     again = fit(fresh, data, split, config(max_hours=3), tmp_path)
     same_result(result, again)
@@ -205,19 +205,174 @@ def test_a_finished_run_returns_its_result_without_training(data, split, tmp_pat
     assert (tmp_path / "history.csv").is_file()
 
 
-def test_the_time_limit_stops_after_an_epoch_and_the_next_call_goes_on(data, split, tmp_path):
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock of one second per training step, which only they advance."""
+    seconds = [0.0]
+    take = steps.TrainStep.__call__
+
+    def step(self, batch):
+        seconds[0] += 1.0
+        take(self, batch)
+
+    monkeypatch.setattr(steps.TrainStep, "__call__", step)
+    monkeypatch.setattr(time, "monotonic", lambda: seconds[0])
+    return seconds
+
+
+def test_the_time_limit_stops_inside_an_epoch_and_the_next_call_goes_on(
+    data, split, tmp_path, clock
+):
+    """Epochs of three steps; a call stops after the first step beyond its four seconds."""
+    recipe = config(max_epochs=4, max_hours=4 / 3600)
+    seen = []
+    while not seen or seen[-1][1] == "time_limit":
+        model = small_model()
+        result = fit(model, data, split, recipe, tmp_path / "parts")
+        state = checkpoint.load_state(tmp_path / "parts" / "checkpoint.pt")
+        seen.append((result.epochs, result.stop_reason, state["position"]))
+    assert seen == [(1, "time_limit", 2), (3, "time_limit", 1), (4, "max_epochs", 0)]
+    whole = small_model()
+    same_result(fit(whole, data, split, config(max_epochs=4), tmp_path / "whole"), result)
+    assert same_weights(whole.state_dict(), model.state_dict())
+    assert result.history["seconds"].tolist() == [3.0] * 4
+
+
+def test_a_time_limit_in_the_first_epoch_says_so_and_loses_nothing(data, split, tmp_path, clock):
+    short = config(max_epochs=1, max_hours=1 / 3600)
+    with pytest.raises(OutOfTime, match=r"before the first epoch in .* was finished; call again"):
+        fit(small_model(), data, split, short, tmp_path / "parts")
+    assert not (tmp_path / "parts" / "weights.safetensors").exists()
+    resumed = fit(small_model(seed=99), data, split, short, tmp_path / "parts")
+    same_result(fit(small_model(), data, split, config(max_epochs=1), tmp_path / "w"), resumed)
+
+
+EVERYTHING = {
+    "schedule": "one-cycle",
+    "scale_targets": True,
+    "averaging": 0.5,
+    "shuffle": True,
+    "clip_norm": 1.0,
+    "huber_delta": 0.3,
+    "loss_weights": (1, 1, 2, 4),
+    "weight_decay": 0.1,
+}
+
+
+@pytest.mark.parametrize("recipe", [{"plateau_patience": 0, "learning_rate": 0.05}, EVERYTHING])
+def test_a_crash_goes_on_from_the_last_save_inside_an_epoch(
+    data, split, tmp_path, interrupt, clock, recipe
+):
+    recipe = config(max_epochs=5, save_minutes=0.5 / 60, patience=30, **recipe)
+    whole_model = small_model()
+    whole = fit(whole_model, data, split, recipe, tmp_path / "whole")
+    undo = interrupt(3, error=MemoryError)
+    with pytest.raises(MemoryError):
+        fit(small_model(), data, split, recipe, tmp_path / "parts")
+    undo()
+    state = checkpoint.load_state(tmp_path / "parts" / "checkpoint.pt")
+    assert (len(state["history"]), state["position"]) == (2, 1)
+    before = clock[0]
+    model = small_model(seed=99)
+    same_result(whole, fit(model, data, split, recipe, tmp_path / "parts"))
+    assert clock[0] - before == 3 * 3 - 1  # steps: three epochs less what had been saved
+    assert same_weights(whole_model.state_dict(), model.state_dict())
+
+
+def test_a_folder_in_use_is_refused(data, split, tmp_path):
+    with lease.hold(tmp_path), pytest.raises(lease.Held, match="is in use by process"):
+        fit(small_model(), data, split, config(), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    assert fit(small_model(), data, split, config(), tmp_path).epochs == 4
+
+
+def test_a_run_whose_folder_was_taken_over_writes_nothing_more(data, split, tmp_path):
+    def lose(row):
+        if row["epoch"] == 2:
+            lease.lease_file(tmp_path).write_text("another's")
+
+    with pytest.raises(lease.Held, match="it took this process for dead"):
+        fit(small_model(), data, split, config(), tmp_path, on_epoch=lose)
+    assert len(checkpoint.load_state(tmp_path / "checkpoint.pt")["history"]) == 2
+
+
+def test_side_by_side_equals_alone(data, split, tmp_path):
+    """Seeds, widths, recipes and splits of different lengths; one of them goes on from a file."""
+    others = [
+        ({}, config(), split),
+        ({"hidden_size": 8}, config(seed=7, max_epochs=2, shuffle=True), split),
+        ({"seed": 5}, config(batch_size=16, schedule="one-cycle"), split_72(len(data), seed=3)),
+    ]
+    alone, together = [], []
+    for number, (shape, recipe, own) in enumerate(others):
+        model = small_model(**shape)
+        alone.append((fit(model, data, own, recipe, tmp_path / f"alone{number}"), model))
+        run = Run(small_model(**shape), data, own, recipe, tmp_path / f"together{number}")
+        together.append(run)
+    started = dataclasses.replace(together[0].config, max_hours=1e-12)
+    with pytest.raises(OutOfTime):
+        fit_many([dataclasses.replace(together[0], config=started)])
+    results = fit_many(together)
+    for (expected, model), result, run in zip(alone, results, together, strict=True):
+        same_result(expected, result)
+        assert same_weights(model.state_dict(), run.model.state_dict())
+
+
+def test_one_that_diverges_does_not_stop_those_beside_it(data, split, tmp_path):
+    bad = small_model()
+    with torch.no_grad():
+        bad.head[1].bias.fill_(torch.nan)
+    runs = [
+        Run(bad, data, split, config(), tmp_path / "bad"),
+        Run(small_model(), data, split, config(), tmp_path / "good"),
+    ]
+    with pytest.raises(FloatingPointError, match="training loss became nan in epoch 1"):
+        fit_many(runs)
+    assert len(pd.read_csv(tmp_path / "good" / "history.csv")) == 4
+
+
+def test_runs_side_by_side_need_their_own_folders(data, split, tmp_path):
+    runs = [Run(small_model(), data, split, config(seed=s), tmp_path) for s in (1, 2)]
+    with pytest.raises(ValueError, match="two runs share a folder"):
+        fit_many(runs)
+
+
+def test_scaled_targets_live_in_the_model(data, split, tmp_path):
+    """Before training the outputs scatter around the mean of the training labels."""
     model = small_model()
-    lengths = []
-    for _ in range(3):
-        result = fit(model, data, split, config(max_epochs=3, max_hours=1e-12), tmp_path)
-        lengths.append((result.epochs, result.stop_reason))
-    assert lengths == [(1, "time_limit"), (2, "time_limit"), (3, "max_epochs")]
-    same_result(fit(small_model(), data, split, config(max_epochs=3), tmp_path / "w"), result)
+    recipe = config(scale_targets=True, learning_rate=1e-30, max_epochs=1)
+    result = fit(model, data, split, recipe, tmp_path)
+    labels = data.hodge[split.train].astype(float)
+    np.testing.assert_allclose(model.target_mean, labels.mean(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(model.target_scale, labels.std(axis=0), rtol=1e-6)
+    output = predict(model, data.matrices[split.validation], device="cpu")
+    error = np.abs(output - data.hodge[split.validation]) / labels.std(axis=0)
+    huber = np.where(error < 1, error**2 / 2, error - 0.5).mean()
+    assert result.best_validation_loss == pytest.approx(huber, rel=1e-5)
+    saved, _ = checkpoint.load_weights(tmp_path / "weights.safetensors")
+    assert torch.equal(saved["target_scale"], model.target_scale)
+
+
+def test_targets_of_other_networks_are_not_scaled(data, split, tmp_path):
+    network = nn.Sequential(nn.Flatten(), nn.Linear(320, 4))
+    with pytest.raises(ValueError, match="not for a Sequential; use scale_targets=False"):
+        fit(network, data, split, config(scale_targets=True), tmp_path)
+
+
+def test_one_cycle_rises_then_falls_to_zero(data, split, tmp_path):
+    recipe = config(schedule="one-cycle", max_epochs=10, patience=30)
+    rates = fit(small_model(), data, split, recipe, tmp_path).history["learning_rate"]
+    # 30 steps: the first epoch is the rise, 3 steps of a third each, of which the first is shown
+    assert rates[0] == pytest.approx(0.01 / 3)
+    assert rates[1:].is_monotonic_decreasing
+    assert [training.one_cycle(x) for x in (0, 0.05, 0.1, 0.55, 1)] == pytest.approx(
+        [0, 0.5, 1, 0.5, 0]
+    )
 
 
 def scripted_validation(monkeypatch, losses):
     values = iter(losses)
-    monkeypatch.setattr(training, "validate", lambda *_: next(values))
+    monkeypatch.setattr(training.Training, "_validate", lambda _: next(values))
 
 
 @pytest.mark.parametrize("patience", [0, 2])
@@ -302,10 +457,20 @@ def test_a_split_of_another_list_is_refused(data, tmp_path):
         ("device", 0),
         ("precision", "bf16"),
         ("max_hours", 0),
+        ("save_minutes", 0),
+        ("schedule", "cosine"),
+        ("weight_decay", -0.1),
+        ("clip_norm", 0),
+        ("huber_delta", 0),
+        ("averaging", 1.0),
+        ("scale_targets", 1),
+        ("shuffle", None),
+        ("loss_weights", (1, 1, 1)),
+        ("loss_weights", (0, 0, 0, 0)),
     ],
 )
 def test_settings_out_of_range_are_refused(setting, value):
-    with pytest.raises(ValueError, match=f"^{setting} must be"):
+    with pytest.raises(ValueError, match=f"^{setting} must "):
         TrainConfig(**{setting: value})
 
 
@@ -315,34 +480,25 @@ def test_the_defaults_are_the_papers_and_unknown_settings_are_errors():
         "batch_size": 128,
         "max_epochs": 550,
         "patience": 20,
+        "schedule": "plateau",
         "plateau_factor": 0.1,
         "plateau_patience": 10,
         "min_learning_rate": 1e-8,
+        "weight_decay": 0.01,
+        "clip_norm": None,
+        "scale_targets": False,
+        "huber_delta": 1.0,
+        "loss_weights": (1.0, 1.0, 1.0, 1.0),
+        "averaging": 0.0,
+        "shuffle": False,
         "seed": 42,
         "device": "auto",
         "precision": "float32",
         "max_hours": None,
+        "save_minutes": 10.0,
     }
     with pytest.raises(TypeError, match="learning_rat"):
         TrainConfig(learning_rat=0.1)
-
-
-def test_devices_that_are_not_here_are_refused():
-    missing = f"cuda:{torch.cuda.device_count()}"
-    with pytest.raises(ValueError, match=rf"device '{missing}' is not to be had here"):
-        training.resolve_device(missing)
-    with pytest.raises(ValueError, match="precision 'tf32' needs an Ampere GPU"):
-        training.resolve_device("cpu", "tf32")
-    assert training.resolve_device("cpu").type == "cpu"
-
-
-def test_precision_is_set_for_every_product_and_set_back():
-    backends = (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn)
-    before = [backend.fp32_precision for backend in backends]
-    for name, setting in (("float32", "ieee"), ("tf32", "tf32")):
-        with training.matrix_precision(name):
-            assert [backend.fp32_precision for backend in backends] == [setting] * 3
-        assert [backend.fp32_precision for backend in backends] == before
 
 
 def test_predict_is_the_model_on_scaled_matrices_in_any_batches(data):
@@ -375,22 +531,8 @@ def test_a_log_gets_lines_and_no_bar(data, split, tmp_path, capsys, monkeypatch)
     assert lines[-1].startswith("stopped (max_epochs) after 4 epochs; best validation loss ")
 
 
-def test_a_long_epoch_gives_signs_of_life(capsys, monkeypatch):
-    monkeypatch.setenv("CICY_BATCH", "1")
-    clock = iter(range(0, 1000, 6))
-    monkeypatch.setattr(time, "monotonic", lambda: float(next(clock)))
-    with training.Progress(config()) as progress:
-        progress.start(3, 10)
-        due = [progress.step() for _ in range(5)]
-        progress.say("training loss 0.5 so far")
-        assert not progress.step()
-    assert due == [False, False, True, True, True]
-    line = capsys.readouterr().out
-    assert line.startswith("epoch 3/4, step 5 of 10: training loss 0.5 so far, about ")
-
-
 def test_a_terminal_gets_a_bar_with_losses(data, split, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(training, "someone_watches", lambda: True)
+    monkeypatch.setattr(progress, "someone_watches", lambda: True)
     monkeypatch.setattr(training.Progress, "BAR_SECONDS", 0.0)
     fit(small_model(), data, split, config(max_epochs=2), tmp_path)
     out, err = capsys.readouterr()

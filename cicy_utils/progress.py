@@ -1,0 +1,135 @@
+"""What a long computation says while it runs."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+import time
+
+from tqdm import tqdm
+
+from cicy_utils import records
+
+
+class Progress:
+    """What a long computation says: a bar to someone who watches, plain lines to a log.
+
+    Someone watches in a terminal or in Jupyter, unless the environment variable CICY_BATCH is 1.
+    A log gets a line per epoch, at most one every few seconds, and a line from inside an epoch
+    when nothing else was said for a while.
+    """
+
+    LINE_SECONDS = 5.0  # between the lines of two epochs
+    LOG_SECONDS = 20.0  # between lines from inside an epoch
+    BAR_SECONDS = 2.0  # between losses beside the bar; each makes a GPU wait
+
+    def __init__(
+        self, max_epochs: int | None = None, history: list[dict] | None = None, name: str = ""
+    ) -> None:
+        """max_epochs: None for something without epochs; name: of one run among several."""
+        self.max_epochs = max_epochs
+        self.name = f"{name}: " if name else ""
+        self.watched = someone_watches()
+        self.bar: tqdm | None = None
+        self.epoch: int | None = None
+        self.done = self.first = self.total = 0
+        self.started = self.spoke = time.monotonic()
+        self.last_line = -math.inf
+        self.summary = self.summarise(history) if history else ""
+        if history and not self.watched:
+            print(f"{self.name}going on after {self.summary}", flush=True)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self.bar is not None:
+            self.bar.close()
+
+    def start(self, epoch: int | None, total: int, done: int = 0) -> None:
+        """Begin an epoch (None: something that has no epochs), or go on after its first steps."""
+        self.epoch, self.done, self.total = epoch, done, total
+        self.first = done
+        self.started = time.monotonic()
+        if self.watched:
+            if self.bar is None:
+                self.bar = tqdm(
+                    total=total,
+                    leave=False,
+                    delay=1.0,
+                    dynamic_ncols=True,
+                    bar_format="{desc}{percentage:.0f}%|{bar:10}| {elapsed}<{remaining}{postfix}",
+                )
+            else:
+                self.bar.reset(total)
+            self.bar.update(done)
+            self.bar.set_description(self.label, refresh=False)
+            self.bar.set_postfix_str(self.summary, refresh=False)
+
+    @property
+    def label(self) -> str:
+        if self.epoch is None:
+            return "predicting"
+        return f"{self.name}epoch {self.epoch}/{self.max_epochs}"
+
+    def step(self) -> bool:
+        """Count a step; True when it is time to say something."""
+        self.done += 1
+        if self.bar is not None:
+            self.bar.update()
+        pause = self.BAR_SECONDS if self.watched else self.LOG_SECONDS
+        return time.monotonic() - self.spoke >= pause
+
+    def say(self, text: str) -> None:
+        """Say something from inside an epoch."""
+        self.spoke = time.monotonic()
+        if self.bar is not None:
+            self.bar.set_postfix_str(", ".join(filter(None, (text, self.summary))))
+            return
+        left = (self.spoke - self.started) / (self.done - self.first) * (self.total - self.done)
+        print(
+            f"{self.label}, step {self.done:,} of {self.total:,}: {text}, "
+            f"about {records.duration(left)} to go",
+            flush=True,
+        )
+
+    def finish(self, history: list[dict], stop_reason: str | None) -> None:
+        """Report an epoch, and the end of the run if it is its last."""
+        now = time.monotonic()
+        self.summary = self.summarise(history)
+        due = now - self.last_line >= self.LINE_SECONDS or len(history) == 1 or stop_reason
+        if due and not self.watched:
+            self.spoke = self.last_line = now
+            print(f"{self.name}{self.summary}", flush=True)
+        if stop_reason:
+            self.stopped(history, stop_reason)
+
+    def stopped(self, history: list[dict], stop_reason: str) -> None:
+        """Report the end of the run."""
+        self.close()
+        text = f"{self.name}stopped ({stop_reason}) after {len(history)} epochs"
+        if history:
+            best = records.best_epoch(history)
+            text += f"; best validation loss {best['validation_loss']:.4g} in epoch {best['epoch']}"
+        print(text, flush=True)
+
+    def summarise(self, history: list[dict]) -> str:
+        """The last epoch in a line, and how long the run can still take."""
+        row = history[-1]
+        recent = [row["seconds"] for row in history[-5:]]
+        left = (self.max_epochs - row["epoch"]) * sum(recent) / len(recent)
+        losses = f"{row['train_loss']:.4g} training, {row['validation_loss']:.4g} validation"
+        rate, left = f"{row['learning_rate']:.3g}", records.duration(left) if left else ""
+        if self.watched:
+            return f"before {losses}, rate {rate}" + (f", at most {left} left" if left else "")
+        return (
+            f"epoch {row['epoch']}/{self.max_epochs}: losses {losses}, learning rate {rate}, "
+            f"{records.duration(row['seconds'])}" + (f", at most {left} left" if left else "")
+        )
+
+
+def someone_watches() -> bool:
+    """Whether output goes to a terminal or to Jupyter, and not to a log."""
+    if os.environ.get("CICY_BATCH") == "1":
+        return False
+    in_jupyter = type(sys.stderr).__module__.startswith("ipykernel")
+    return in_jupyter or (sys.stderr.isatty() and sys.stdout.isatty())

@@ -1,0 +1,253 @@
+"""One step of a training: a batch in, the weights a little better.
+
+``TrainStep`` says what a step does. ``GraphedStep`` does the same on a GPU as one recorded CUDA
+graph: a step launches about 300 small kernels one after the other, and for networks of this size
+launching them from Python takes longer than computing them.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cicy_utils import devices
+from cicy_utils.data import MAX_ENTRY, Cicy4
+
+WARM_UP_STEPS = 3  # before a capture, so that libraries have chosen their algorithms
+GRAPH_TOLERANCE = 1e-3  # relative, between the losses of a replayed and an eager step
+
+
+class Tensors(NamedTuple):
+    """A list, or part of it, on a device: uint8 (N, 16, 20) and int16 (N, 4)."""
+
+    matrices: Tensor
+    hodge: Tensor
+
+
+def to_device(data: Cicy4, device: torch.device) -> Tensors:
+    """Copy a list to a device, as the integers it consists of: 296 MB for the complete one."""
+    return Tensors(
+        torch.from_numpy(np.array(data.matrices)).to(device),
+        torch.from_numpy(np.array(data.hodge)).to(device),
+    )
+
+
+def scale(matrices: Tensor) -> Tensor:
+    """What a network sees: the uint8 matrices as float32, divided by the largest entry, 6."""
+    return matrices.float() / MAX_ENTRY
+
+
+def shuffled(matrices: Tensor, generator: torch.Generator) -> Tensor:
+    """The same manifolds by other matrices: rows and columns with content permuted at random.
+
+    Rows and columns of zeros stay where they are.
+
+    Args:
+        matrices: uint8 (N, 16, 20) on the generator's device.
+        generator: of the permutations.
+    """
+    for axis in (1, 2):
+        filled = (matrices != 0).any(dim=3 - axis)
+        places = filled.int().argsort(dim=1, descending=True, stable=True)
+        keys = torch.rand(filled.shape, generator=generator, device=matrices.device)
+        drawn = keys.masked_fill(~filled, 2.0).argsort(dim=1, stable=True)
+        order = torch.empty_like(places).scatter_(1, places, drawn)
+        index = order[:, :, None] if axis == 1 else order[:, None, :]
+        matrices = matrices.gather(axis, index.expand_as(matrices))
+    return matrices
+
+
+class HodgeLoss(nn.Module):
+    """Mean Huber loss over a batch and the four Hodge numbers; paper, eq. (25).
+
+    The paper's is the default: errors in units of one, all four alike.
+
+    Args:
+        units: what counts as an error of one, for each Hodge number.
+        weights: of the four Hodge numbers; their mean is one.
+        delta: up to this error the loss is quadratic, beyond it linear.
+    """
+
+    def __init__(
+        self,
+        units: Tensor | None = None,
+        weights: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0),
+        delta: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.register_buffer("units", torch.ones(4) if units is None else units.float())
+        self.register_buffer("weights", torch.tensor(weights) / np.mean(weights).item())
+        self.delta = delta
+
+    def forward(self, predictions: Tensor, hodge: Tensor) -> Tensor:
+        """float32 (B, 4) and integers (B, 4) to a scalar."""
+        losses = nn.functional.huber_loss(
+            predictions / self.units, hodge / self.units, reduction="none", delta=self.delta
+        )
+        return (losses * self.weights).mean()
+
+
+def adamw(model: nn.Module, weight_decay: float) -> torch.optim.AdamW:
+    """AdamW for a model on its device, its state made and zero, its learning rate not yet set.
+
+    On a GPU the learning rate is a tensor there, which a recorded graph reads when it runs.
+    """
+    device = next(model.parameters()).device
+    on_gpu = device.type == "cuda"
+    optimizer = torch.optim.AdamW(
+        model.parameters(),
+        lr=torch.zeros((), device=device) if on_gpu else 0.0,
+        weight_decay=weight_decay,
+        fused=True,
+        capturable=on_gpu,
+    )
+    for weight in model.parameters():
+        weight.grad = torch.zeros_like(weight)
+    optimizer.step()  # with a learning rate of zero
+    optimizer.zero_grad()
+    for moment in moments(optimizer):
+        moment.zero_()
+    return optimizer
+
+
+def moments(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    """Every tensor of an optimizer's state, in a fixed order."""
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    return [optimizer.state[w][key] for w in weights for key in sorted(optimizer.state[w])]
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
+    """Set the learning rate; where it is a tensor, in place, so that a graph sees it."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(value)
+        else:
+            group["lr"] = value
+
+
+class TrainStep:
+    """What happens to a batch: predictions, loss, gradients, new weights.
+
+    Attributes:
+        total: float64 scalar on the device: the sum of the losses of all configurations seen
+            since it was last set to zero. It is fetched once an epoch, as fetching makes a GPU
+            wait for Python.
+        average: a second model, whose weights follow those of the trained one; None without
+            averaging.
+        follow: float32 scalar on the device: the share of the way that it follows in a step.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        source: Tensors,
+        loss: HodgeLoss,
+        optimizer: torch.optim.Optimizer,
+        *,
+        precision: str = "float32",
+        clip_norm: float | None = None,
+        averaged: bool = False,
+    ) -> None:
+        self.model, self.source, self.loss, self.optimizer = model, source, loss, optimizer
+        self.device = source.hodge.device
+        self.precision, self.clip_norm = precision, clip_norm
+        self.total = torch.zeros((), dtype=torch.float64, device=self.device)
+        # .to() lays a recurrent layer's weights side by side, which copying them undoes.
+        self.average = copy.deepcopy(model).to(self.device) if averaged else None
+        self.follow = torch.ones((), device=self.device)
+
+    def __call__(self, batch: Tensor) -> None:
+        """Train on the configurations with these indices, int64 (B,) on the device."""
+        self.model.train()
+        with devices.autocast(self.device, self.precision):
+            predictions = self.model(scale(self.source.matrices[batch]))
+        loss = self.loss(predictions, self.source.hodge[batch])
+        self.optimizer.zero_grad()
+        loss.backward()
+        if self.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_norm)
+        self.optimizer.step()
+        if self.average is not None:
+            with torch.no_grad():
+                for mean, weight in zip(
+                    self.average.parameters(), self.model.parameters(), strict=True
+                ):
+                    mean.lerp_(weight, self.follow)
+        self.total += loss.detach() * len(batch)
+
+    @property
+    def changing(self) -> list[Tensor]:
+        """Every tensor that a step changes."""
+        average = [] if self.average is None else list(self.average.parameters())
+        return [*self.model.parameters(), *average, *moments(self.optimizer), self.total]
+
+
+class GraphedStep:
+    """A ``TrainStep`` on a GPU that is recorded once and then replayed.
+
+    A batch of another size than the recorded one, as the last of an epoch may be, takes the eager
+    step, which works on the same tensors.
+
+    Raises:
+        RuntimeError: the step could not be recorded, or a replay does not compute what the step
+            computes. All weights are then as they were.
+    """
+
+    def __init__(self, step: TrainStep, batch_size: int) -> None:
+        self.step = step
+        hodge = step.source.hodge
+        self.batch = torch.arange(batch_size, device=hodge.device) % len(hodge)
+        self.graph = torch.cuda.CUDAGraph()
+        before = [tensor.detach().clone() for tensor in step.changing]
+        try:
+            self._record(before)
+        finally:
+            self._restore(before)
+
+    def __call__(self, batch: Tensor) -> None:
+        """Train on the configurations with these indices, int64 (B,) on the device."""
+        if len(batch) == len(self.batch):
+            self.batch.copy_(batch)
+            self.graph.replay()
+        else:
+            self.step(batch)
+
+    def _record(self, before: list[Tensor]) -> None:
+        eager = self._losses(before, self.step, WARM_UP_STEPS)
+        self.step.optimizer.zero_grad()  # so that the graph makes gradients of its own
+        with torch.cuda.graph(self.graph):
+            self.step(self.batch)
+        replayed = self._losses(before, self, WARM_UP_STEPS)
+        if not np.allclose(eager, replayed, rtol=GRAPH_TOLERANCE, atol=0, equal_nan=True):
+            raise RuntimeError(f"its losses are {replayed}, and those of eager steps are {eager}")
+
+    def _losses(self, before: list[Tensor], step: TrainStep | GraphedStep, steps: int) -> list:
+        """The losses of the first few steps from where the training stands."""
+        self._restore(before)
+        self.step.total.zero_()
+        losses = []
+        for _ in range(steps):
+            step(self.batch)
+            losses.append(self.step.total.item())
+        return losses
+
+    @torch.no_grad()
+    def _restore(self, before: list[Tensor]) -> None:
+        for tensor, value in zip(self.step.changing, before, strict=True):
+            tensor.copy_(value)
+
+
+def fastest_step(step: TrainStep, batch_size: int) -> TrainStep | GraphedStep:
+    """The step as a CUDA graph on a GPU; itself, with a line that says why, where that fails."""
+    if step.device.type != "cuda":
+        return step
+    try:
+        return GraphedStep(step, batch_size)
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[0]
+        print(f"no CUDA graph, so every step is launched from Python: {reason}", flush=True)
+        return step

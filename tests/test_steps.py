@@ -1,0 +1,191 @@
+import contextlib
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from cicy_utils import devices, steps
+from cicy_utils.models import build_model
+
+
+@pytest.fixture
+def source():
+    random = np.random.default_rng(0)
+    matrices = torch.tensor(random.integers(0, 3, (40, 16, 20)), dtype=torch.uint8)
+    return steps.Tensors(matrices, matrices.sum(dim=(1, 2))[:, None].repeat(1, 4).short())
+
+
+def make_step(source, **settings):
+    model = build_model("LSTM-448", hidden_size=6, seed=1).to(source.hodge.device)
+    optimizer = steps.adamw(model, 0.01)
+    steps.set_learning_rate(optimizer, 0.01)
+    loss = steps.HodgeLoss().to(source.hodge.device)
+    return steps.TrainStep(model, source, loss, optimizer, **settings)
+
+
+def test_a_fresh_optimizer_takes_the_first_step_of_any_other():
+    torch.manual_seed(0)
+    own, other = nn.Linear(5, 4), nn.Linear(5, 4)
+    other.load_state_dict(own.state_dict())
+    optimizers = [
+        steps.adamw(own, 0.1),
+        torch.optim.AdamW(other.parameters(), lr=0.02, weight_decay=0.1),
+    ]
+    assert all(not moment.any() for moment in steps.moments(optimizers[0]))
+    steps.set_learning_rate(optimizers[0], 0.02)
+    inputs = torch.rand(3, 7, 5)
+    for batch in inputs:
+        for model, optimizer in zip((own, other), optimizers, strict=True):
+            optimizer.zero_grad()
+            model(batch).square().mean().backward()
+            optimizer.step()
+    for weight, expected in zip(own.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(weight, expected)
+
+
+def test_the_default_loss_is_the_papers():
+    predictions = torch.tensor([[1.0, 0.0, 30.0, 200.0], [2.0, 0.25, 39.0, 241.5]])
+    hodge = torch.tensor([[1, 0, 31, 210], [4, 0, 39, 241]], dtype=torch.int16)
+    expected = nn.functional.huber_loss(predictions, hodge.float())
+    torch.testing.assert_close(steps.HodgeLoss()(predictions, hodge), expected)
+
+
+def test_units_weights_and_delta_of_the_loss():
+    hodge = torch.zeros(1, 4, dtype=torch.int16)
+    units = torch.tensor([1.0, 2.0, 4.0, 8.0])
+    loss = steps.HodgeLoss(units, weights=(0, 0, 1, 3), delta=0.5)
+    # errors in units: 2 / 4 = 0.5 (quadratic: 0.125) and 16 / 8 = 2 (0.5 (2 - 0.25) = 0.875)
+    value = loss(torch.tensor([[9.0, 9.0, 2.0, 16.0]]), hodge)
+    assert value.item() == pytest.approx((0.125 + 3 * 0.875) / 4)
+
+
+def test_shuffling_keeps_the_manifold_and_the_empty_places(cicy4_sample):
+    matrices = torch.from_numpy(cicy4_sample.matrices[:50].copy())
+    generator = torch.Generator().manual_seed(3)
+    shuffled = steps.shuffled(matrices, generator)
+    assert not torch.equal(shuffled, matrices)
+    for axis in (1, 2):
+        assert torch.equal((shuffled != 0).any(axis), (matrices != 0).any(axis))
+        sums = [m.sum(axis).sort(dim=1).values for m in (matrices, shuffled)]
+        assert torch.equal(*sums)
+    again = steps.shuffled(matrices, torch.Generator().manual_seed(3))
+    assert torch.equal(shuffled, again)
+    for one, other in zip(matrices[:5], shuffled[:5], strict=True):
+        rows = [sorted(tuple(sorted(row.tolist())) for row in m) for m in (one, other)]
+        assert rows[0] == rows[1]
+
+
+def test_the_average_follows_the_weights(source):
+    step = make_step(source, averaged=True)
+    before = [weight.detach().clone() for weight in step.model.parameters()]
+    step.follow.fill_(0.25)
+    step(torch.arange(8))
+    for old, new, mean in zip(
+        before, step.model.parameters(), step.average.parameters(), strict=True
+    ):
+        torch.testing.assert_close(mean, old + 0.25 * (new - old))
+
+
+def test_long_gradients_are_clipped(source):
+    step = make_step(source, clip_norm=1e-3)
+    step(torch.arange(8))
+    norms = [weight.grad.norm() for weight in step.model.parameters()]
+    assert torch.stack(norms).norm().item() == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_bfloat16_is_for_the_feature_blocks_only(source):
+    step = make_step(source, precision="bfloat16")
+    seen = {}
+    step.model.recurrent.register_forward_hook(lambda *a: seen.update(features=a[2].dtype))
+    step.model.head.register_forward_hook(lambda *a: seen.update(head=a[2].dtype))
+    step(torch.arange(8))
+    assert seen == {"features": torch.bfloat16, "head": torch.float32}
+    assert {weight.dtype for weight in step.model.parameters()} == {torch.float32}
+
+
+class Recorder:
+    """Stands in for CUDA graphs on a CPU: a replay takes the eager step, or something else."""
+
+    def __init__(self, monkeypatch, replay=None):
+        self.step, self.replay_as, self.replays = None, replay, 0
+        monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: self)
+        monkeypatch.setattr(torch.cuda, "graph", lambda _graph: contextlib.nullcontext())
+
+    def replay(self):
+        self.replays += 1
+        (self.replay_as or self.step)(self.batch)
+
+    def attach(self, step):
+        """What the recorded step is, and the batch it reads."""
+        record = steps.GraphedStep._record
+
+        def attached(graphed, before):
+            self.step, self.batch = step, graphed.batch
+            record(graphed, before)
+
+        return attached
+
+
+@pytest.mark.parametrize("averaged", [False, True])
+def test_recording_changes_no_weight_and_replays_equal_steps(source, monkeypatch, averaged):
+    step, eager = (make_step(source, averaged=averaged) for _ in range(2))
+    recorder = Recorder(monkeypatch)
+    monkeypatch.setattr(steps.GraphedStep, "_record", recorder.attach(step))
+    graphed = steps.GraphedStep(step, 8)
+    for one, other in zip(step.changing, eager.changing, strict=True):
+        assert torch.equal(one, other)
+    recorder.replays = 0
+    for batch in torch.arange(20).split(8):  # two full ones, and one of four
+        graphed(batch)
+        eager(batch)
+    assert recorder.replays == 2
+    for one, other in zip(step.changing, eager.changing, strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("fault", ["another result", "no capture"])
+def test_a_graph_that_fails_gives_way_to_eager_steps_with_a_line(
+    source, monkeypatch, capsys, fault
+):
+    step, untouched = make_step(source), make_step(source)
+    wrong = make_step(source)
+
+    def replay(batch):
+        if fault == "no capture":
+            raise RuntimeError("operation not permitted when stream is capturing\nand so on")
+        wrong(batch)
+        step.total += 1.0
+
+    recorder = Recorder(monkeypatch, replay)
+    monkeypatch.setattr(steps.GraphedStep, "_record", recorder.attach(step))
+    step.device = torch.device("cuda")  # as far as the choice goes
+    monkeypatch.setattr(devices, "autocast", lambda *_: contextlib.nullcontext())
+    assert steps.fastest_step(step, 8) is step
+    said = capsys.readouterr().out
+    assert said.startswith("no CUDA graph, so every step is launched from Python: ")
+    assert len(said.splitlines()) == 1
+    for one, other in zip(step.changing, untouched.changing, strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("name", ["LSTM-448", "CNN-LSTM-400", "ResNet-GRU-400"])
+@pytest.mark.parametrize("averaged", [False, True])
+def test_on_a_gpu_replays_agree_with_eager_steps(source, name, averaged):
+    """Losses of 50 steps within a thousandth: sums are taken in another order."""
+    gpu = torch.device("cuda")
+    source = steps.Tensors(*(tensor.to(gpu) for tensor in source))
+    losses = []
+    for make in (steps.GraphedStep, lambda step, _size: step):
+        model = build_model(name, seed=1).to(gpu)
+        optimizer = steps.adamw(model, 0.01)
+        step = steps.TrainStep(
+            model, source, steps.HodgeLoss().to(gpu), optimizer, averaged=averaged
+        )
+        take = make(step, 16)
+        steps.set_learning_rate(optimizer, 1e-3)
+        for number in range(50):
+            take((torch.arange(16, device=gpu) + number) % 40)
+        losses.append(step.total.item())
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
