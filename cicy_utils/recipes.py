@@ -1,0 +1,230 @@
+"""Recipes of training: the paper's, a fast one, and how the fast one was found.
+
+``python -m cicy_utils.recipes`` trains a small LSTM once for each candidate and seed, on part of
+the list, and prints one table of everything tried, judged on the validation set. It can be stopped
+and called again; every training goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from cicy_utils.records import PAPER_RECIPE
+
+if TYPE_CHECKING:
+    from cicy_utils.training import TrainConfig
+
+MEASURES = ["accuracy_h11", "accuracy_h21", "accuracy_h31", "accuracy_h22", "accuracy_all"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What distinguishes a way of training from the paper's.
+
+    Attributes:
+        settings: fields of ``training.TrainConfig``; what is not named is as in the paper.
+        layout: of the matrices, one of ``data.LAYOUTS``.
+    """
+
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    layout: str = "stored"
+
+    def changed(self, **settings: Any) -> Recipe:
+        """The recipe with other settings, or another layout."""
+        layout = settings.pop("layout", self.layout)
+        return Recipe({**self.settings, **settings}, layout)
+
+
+PAPER = Recipe()
+# Chosen by the table that this module's command makes.
+FAST = Recipe(
+    {
+        "learning_rate": 0.012,
+        "max_epochs": 60,
+        "patience": 60,
+        "schedule": "one-cycle",
+        "scale_targets": True,
+        "huber_delta": 0.03,
+    },
+    "zeros-first",
+)
+RECIPES = {"paper": PAPER, "fast": FAST}
+
+
+def config(recipe: str, **changes: Any) -> TrainConfig:
+    """The settings of a recipe, with changes; one that is None changes nothing.
+
+    Raises:
+        ValueError: there is no such recipe, or as of ``training.TrainConfig``.
+    """
+    from cicy_utils.training import TrainConfig  # brings torch, which names do not need
+
+    changes = {name: value for name, value in changes.items() if value is not None}
+    return TrainConfig(**{**_recipe(recipe).settings, **changes})
+
+
+def settings(recipe: str) -> dict[str, Any]:
+    """Every setting of a recipe that labels compare with, see ``records.run_label``."""
+    return PAPER_RECIPE | dict(_recipe(recipe).settings)
+
+
+def result_name(model: str, recipe: str) -> str:
+    """What a network trained by a recipe is called beside the paper's: "LSTM-448-fast"."""
+    return model if recipe == "paper" else f"{model}-{recipe}"
+
+
+def network(name: str) -> str:
+    """The network of a result, whatever the recipe: the inverse of ``result_name``."""
+    for recipe in RECIPES:
+        name = name.removesuffix(f"-{recipe}")
+    return name
+
+
+def variant(recipe: str, seed: int) -> str:
+    """The name of the run folder: "seed-42", or "fast-42"."""
+    return f"{'seed' if recipe == 'paper' else recipe}-{seed}"
+
+
+def _recipe(name: str) -> Recipe:
+    if name not in RECIPES:
+        raise ValueError(f"there is no recipe {name!r}; choose one of {', '.join(RECIPES)}")
+    return RECIPES[name]
+
+
+# From the paper's recipe to the fast one, and every change of that one that was tried. All are cut
+# to the length of an exploration.
+CANDIDATES: dict[str, Recipe] = {
+    "paper": PAPER,
+    "paper, learning rate 0.001": PAPER.changed(learning_rate=0.001),
+    "the same, targets scaled": PAPER.changed(learning_rate=0.001, scale_targets=True),
+    "fast": FAST,
+    "fast, Huber delta 1, learning rate 0.003": FAST.changed(huber_delta=1.0, learning_rate=0.003),
+    "fast, Huber delta 1": FAST.changed(huber_delta=1.0),
+    "fast, Huber delta 0.1": FAST.changed(huber_delta=0.1),
+    "fast, Huber delta 0.01": FAST.changed(huber_delta=0.01),
+    "fast, targets as they are": FAST.changed(scale_targets=False),
+    "fast, plateau schedule, learning rate 0.003": FAST.changed(
+        schedule="plateau", learning_rate=0.003
+    ),
+    "fast, zero rows last": FAST.changed(layout="stored"),
+    "fast, descending n": FAST.changed(layout="descending"),
+    "fast, descending n, zero rows first": FAST.changed(layout="descending-zeros-first"),
+    "fast, learning rate 0.006": FAST.changed(learning_rate=0.006),
+    "fast, learning rate 0.024": FAST.changed(learning_rate=0.024),
+    "fast, batch 64": FAST.changed(batch_size=64),
+    "fast, batch 256": FAST.changed(batch_size=256),
+    "fast, batch 512": FAST.changed(batch_size=512),
+    "fast, loss weights 1 1 2 2": FAST.changed(loss_weights=(1, 1, 2, 2)),
+    "fast, loss weights 2 2 1 1": FAST.changed(loss_weights=(2, 2, 1, 1)),
+    "fast, gradients clipped at 0.1": FAST.changed(clip_norm=0.1),
+    "fast, weight decay 0": FAST.changed(weight_decay=0.0),
+    "fast, weight decay 0.1": FAST.changed(weight_decay=0.1),
+    "fast, weights averaged (0.99)": FAST.changed(averaging=0.99),
+    "fast, rows and columns shuffled": FAST.changed(shuffle=True),
+    "fast, float32": FAST.changed(precision="float32"),
+}
+
+
+def explore(
+    candidates: Mapping[str, Recipe],
+    seeds: Sequence[int],
+    folder: Path,
+    *,
+    hidden_size: int = 128,
+    subset: int = 32_000,
+    epochs: int = 5,
+    precision: str = "float32",
+) -> pd.DataFrame:
+    """Train an LSTM by every candidate with every seed, and judge it on the validation set.
+
+    Args:
+        candidates: name to recipe; all are cut to the same number of epochs.
+        seeds: of the initial weights and the order of the batches; the configurations and their
+            split are always the same.
+        folder: of the trainings; called again, each goes on where it stopped.
+        hidden_size, subset, epochs: size of the network and of the exploration.
+        precision: where a candidate does not say.
+
+    Returns:
+        One row for each candidate and seed: candidate, seed, accuracy_h11, ... accuracy_h22 and
+        accuracy_all (percent of the validation set, raw), seconds (of its training).
+    """
+    from cicy_utils import data, metrics, models, splits, training
+
+    rows = []
+    for seed in seeds:
+        for name, recipe in candidates.items():
+            cicy4 = data.load_cicy4(layout=recipe.layout, subset=subset)
+            split = splits.split_72(len(cicy4))
+            cut = {"precision": precision, **recipe.settings, "max_epochs": epochs, "seed": seed}
+            model = models.build_model("LSTM-448", hidden_size=hidden_size, seed=seed)
+            place = folder / "".join(c if c.isalnum() else "_" for c in name) / f"seed-{seed}"
+            result = training.fit(model, cicy4, split, training.TrainConfig(**cut), place)
+            predicted = training.predict(model, cicy4.matrices[split.validation])
+            table = metrics.evaluate(predicted, cicy4.hodge[split.validation])
+            measures = {key: table.loc["raw", key] for key in MEASURES}
+            rows.append({"candidate": name, "seed": seed, **measures, "seconds": result.seconds})
+            print(f"{name}, seed {seed}: {measures['accuracy_h11']:.1f} % of h11", flush=True)
+    return pd.DataFrame(rows)
+
+
+def summary(trials: pd.DataFrame) -> pd.DataFrame:
+    """Mean over the seeds for every candidate, in the order of its mean over h11, h21, h31, h22.
+
+    Columns besides: seeds (how many), mean (of the four accuracies) and spread (of that mean over
+    the seeds: the highest less the lowest).
+    """
+    trials = trials.assign(mean=trials[MEASURES[:4]].mean(axis=1))
+    groups = trials.groupby("candidate", sort=False)
+    table = groups[[*MEASURES, "mean", "seconds"]].mean()
+    table["spread"] = groups["mean"].max() - groups["mean"].min()
+    table["seeds"] = groups.size()
+    return table.sort_values("mean", ascending=False)
+
+
+def markdown(trials: pd.DataFrame) -> str:
+    """The summary as a Markdown table, accuracies in percent."""
+    lines = [
+        "| recipe | h11 | h21 | h31 | h22 | all four | mean of the four | spread | seeds |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for name, row in summary(trials).iterrows():
+        numbers = [f"{row[key]:.1f}" for key in (*MEASURES, "mean", "spread")]
+        lines.append(f"| {name} | {' | '.join(numbers)} | {row['seeds']:.0f} |")
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Explore, print the table, and write every trial as CSV where asked."""
+    parser = argparse.ArgumentParser(prog="python -m cicy_utils.recipes", description=__doc__)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--only", nargs="+", metavar="CANDIDATE", choices=CANDIDATES)
+    parser.add_argument("--subset", type=int, default=32_000, help="configurations (%(default)s)")
+    parser.add_argument("--epochs", type=int, default=5, help="of each training (%(default)s)")
+    parser.add_argument("--hidden-size", type=int, default=128, help="of the LSTM (%(default)s)")
+    parser.add_argument("--precision", default="float32", help="as of TrainConfig (%(default)s)")
+    parser.add_argument("--folder", type=Path, default=Path("results/recipes"))
+    parser.add_argument("--output", type=Path, help="a CSV file for every trial")
+    options = parser.parse_args(arguments)
+    trials = explore(
+        {name: CANDIDATES[name] for name in options.only or CANDIDATES},
+        options.seeds,
+        options.folder,
+        hidden_size=options.hidden_size,
+        subset=options.subset,
+        epochs=options.epochs,
+        precision=options.precision,
+    )
+    print(markdown(trials))
+    if options.output:
+        trials.round(4).to_csv(options.output, index=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+import dataclasses
+
+import pandas as pd
+import pytest
+
+from cicy_utils import data, paper, recipes, records, training
+from cicy_utils.training import TrainConfig
+
+
+def test_the_papers_recipe_is_the_default_of_training():
+    assert recipes.config("paper") == TrainConfig()
+    assert recipes.RECIPES["paper"].layout == "stored"
+    assert recipes.settings("paper") == records.PAPER_RECIPE
+
+
+def test_what_is_none_is_the_recipes_own():
+    config = recipes.config("fast", batch_size=None, max_epochs=3)
+    fast = recipes.RECIPES["fast"].settings
+    assert config.max_epochs == 3
+    assert config.batch_size == fast.get("batch_size", 128)
+    assert config.scale_targets is True
+    with pytest.raises(ValueError, match="no recipe 'slow'; choose one of paper, fast"):
+        recipes.config("slow")
+
+
+@pytest.mark.parametrize("name", recipes.CANDIDATES)
+def test_every_candidate_can_be_trained(name):
+    recipe = recipes.CANDIDATES[name]
+    assert TrainConfig(**recipe.settings)
+    assert recipe.layout in data.LAYOUTS
+
+
+def test_a_changed_recipe_leaves_the_old_one():
+    changed = recipes.FAST.changed(batch_size=7, layout="stored")
+    assert changed.settings["batch_size"] == 7
+    assert changed.layout == "stored"
+    assert "batch_size" not in recipes.PAPER.settings
+    assert recipes.FAST.layout != "stored"
+
+
+def test_results_of_another_recipe_have_names_of_their_own():
+    assert recipes.result_name("LSTM-448", "paper") == "LSTM-448"
+    assert recipes.result_name("LSTM-448", "fast") == "LSTM-448-fast"
+    assert recipes.network("LSTM-448-fast") == recipes.network("LSTM-448") == "LSTM-448"
+    assert recipes.variant("paper", 42) == "seed-42"
+    assert recipes.variant("fast", 7) == "fast-7"
+    nothing = {"test": {"raw": dict.fromkeys([*paper.ACCURACIES, "accuracy_all"], 0.0)}}
+    nothing["constant"] = nothing["test"]
+    table = paper.headline("LSTM-448-fast", nothing)
+    assert table.loc["published", "accuracy_h11"] == pytest.approx(99.735, abs=0.001)
+
+
+def test_the_label_of_the_fast_recipe_names_it_and_its_changes():
+    fast = recipes.settings("fast")
+    label = records.run_label(
+        905_684, recipes.config("fast"), recipe=fast, changes=["the fast recipe"]
+    )
+    assert label == "changed recipe: the fast recipe"
+    changed = recipes.config("fast", loss_weights=(1, 1, 2, 4), scale_targets=False)
+    label = records.run_label(905_684, changed, recipe=fast)
+    assert "scale targets off instead of on" in label
+    assert "loss weights 1 1 2 4 instead of 1 1 1 1" in label
+
+
+def test_an_exploration_is_a_table_of_every_candidate_and_seed(tmp_path, monkeypatch, capsys):
+    arguments = ["--only", "paper", "fast", "--seeds", "1", "2", "--subset", "200"]
+    arguments += ["--epochs", "1", "--hidden-size", "4", "--folder", str(tmp_path / "trainings")]
+    recipes.main([*arguments, "--output", str(tmp_path / "all.csv")])
+    table = pd.read_csv(tmp_path / "all.csv")
+    assert table[["candidate", "seed"]].to_numpy().tolist() == [
+        ["paper", 1],
+        ["fast", 1],
+        ["paper", 2],
+        ["fast", 2],
+    ]
+    assert table["accuracy_h11"].between(0, 100).all()
+    assert "| fast | " in capsys.readouterr().out
+    # Again: what is trained is not trained again.
+    monkeypatch.setattr(training, "Training", lambda *_: pytest.fail("trained again"))
+    recipes.main([*arguments, "--output", str(tmp_path / "again.csv")])
+    pd.testing.assert_frame_equal(table, pd.read_csv(tmp_path / "again.csv"))
+
+
+def test_the_summary_is_over_the_seeds_best_first():
+    measures = {name: 10.0 for name in recipes.MEASURES}
+    rows = [
+        {"candidate": "a", "seed": 1, **measures, "seconds": 1.0},
+        {"candidate": "a", "seed": 2, **measures, "accuracy_h11": 30.0, "seconds": 3.0},
+        {"candidate": "b", "seed": 1, **measures, "accuracy_h22": 90.0, "seconds": 1.0},
+    ]
+    table = recipes.summary(pd.DataFrame(rows))
+    assert table.index.tolist() == ["b", "a"]
+    assert table.loc["a", ["mean", "spread", "seeds", "seconds"]].tolist() == [12.5, 5.0, 2, 2.0]
+    assert recipes.markdown(pd.DataFrame(rows)).splitlines()[3].startswith("| a | 20.0 | 10.0 |")
+
+
+def test_every_setting_of_training_belongs_to_the_recipe_or_to_the_machine():
+    """So that a label cannot miss a change."""
+    known = {*records.PAPER_RECIPE, *training.MAY_DIFFER_ON_RESUMING, "seed", "precision"}
+    assert {field.name for field in dataclasses.fields(TrainConfig)} == known
