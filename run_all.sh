@@ -5,10 +5,12 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 root=$PWD
 venv=$root/.venv
 stamp=$venv/.cicy4-setup
+torch=torch==2.13.0  # the wheel of this version, for a CPU or for CUDA, is the platform's own choice
 
 usage() {
   cat <<'TEXT'
 usage: bash run_all.sh [--profile smoke|quick|paper] [--only NAME...] [--run NAME] [-p PARAMETER VALUE]
+                       [--jobs N] [--cell-timeout SECONDS]
                              run the notebooks into results/<run>/; again: go on
        bash run_all.sh status [--run NAME]
                              how far every run is
@@ -52,12 +54,12 @@ find_python() {
 
 # What an installation depends on: the pins, the package's metadata and where the clone lies.
 fingerprint() {
-  "$1" - "$root" <<'PY'
+  "$1" - "$root" "$torch" <<'PY'
 import hashlib, pathlib, sys
 
 root = pathlib.Path(sys.argv[1])
 files = b"".join((root / name).read_bytes() for name in ("requirements.txt", "pyproject.toml"))
-print(hashlib.sha256(files + str(root).encode()).hexdigest(), "%d.%d" % sys.version_info[:2])
+print(hashlib.sha256(files + "".join(sys.argv[1:]).encode()).hexdigest(), "%d.%d" % sys.version_info[:2])
 PY
 }
 
@@ -74,9 +76,8 @@ setup() {
     "$python" -m venv "$venv"
   fi
   local pip=("$venv/bin/python" -m pip -qq --disable-pip-version-check)
-  # PyTorch by itself first: it is the large one, and an interrupted download need not repeat it.
-  "${pip[@]}" install --constraint requirements.txt "$(grep '^torch==' requirements.txt)"
-  "${pip[@]}" install --requirement requirements.txt
+  "${pip[@]}" install --require-hashes --requirement requirements.txt
+  "${pip[@]}" install "$torch"
   "${pip[@]}" install --no-deps --no-build-isolation --editable "$root"
   echo "$wanted" >"$stamp"
 }

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from cicy_utils import checkpoint, models, records, training
+from cicy_utils import checkpoint, lease, models, records, training
 from cicy_utils.data import Cicy4
 from cicy_utils.evaluation import data_section, split_section
 from cicy_utils.splits import Split
@@ -123,13 +123,26 @@ def run_scan(
 
     Raises:
         ImportError: Optuna is not installed.
-        ValueError: trials is less than one, or the folder holds a scan of something else.
+        ValueError: trials is less than one, or the folder holds a scan of something else, or
+            another process works on it.
     """
     if trials < 1:
         raise ValueError(f"a scan needs at least one trial, not {trials}")
+    with lease.hold(study_dir):
+        return _run_trials(data, split, config, space, Path(study_dir), trials, max_hours)
+
+
+def _run_trials(
+    data: Cicy4,
+    split: Split,
+    config: TrainConfig,
+    space: Space,
+    study_dir: Path,
+    trials: int,
+    max_hours: float | None,
+) -> ScanResult:
+    """What ``run_scan`` does when nobody else works on the folder."""
     optuna = _optuna()
-    study_dir = Path(study_dir)
-    study_dir.mkdir(parents=True, exist_ok=True)
     study = _open(study_dir, config, _identity(data, split, config, space))
     deadline = time.monotonic() + (np.inf if max_hours is None else max_hours * 3600)
     _retry_unfinished(study)
@@ -150,6 +163,9 @@ def run_scan(
         except optuna.TrialPruned:
             study.tell(trial, state=optuna.trial.TrialState.PRUNED)
             print("stopped: worse than the median", flush=True)
+        except training.OutOfTime:
+            stop_reason = "time_limit"
+            break
         except FloatingPointError as error:
             trial.set_user_attr("diverged", True)
             study.tell(trial, state=optuna.trial.TrialState.PRUNED)

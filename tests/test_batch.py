@@ -2,83 +2,22 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import nbformat
 import pandas as pd
 import pytest
+from small_project import COUNT, GOOD, IMPORTS, RECORD, Project, write_notebook
 
+from cicy_utils import lease
 from cicy_utils.batch import __main__ as command
-from cicy_utils.batch import page, profiles, runner, status, summary
+from cicy_utils.batch import page, profiles, runner, status, summary, tasks
 from cicy_utils.batch.profiles import Notebook
 from cicy_utils.batch.status import Status
 
 ROOT = Path(__file__).resolve().parents[1]
-
-PARAMETERS = """\
-SUBSET = None  # number of configurations
-SEED = 42  # of the training
-LEARNING_RATE = 0.01  # at the start
-LAYOUT = "stored"  # order of the rows
-RUN_DIR = None  # where to write
-"""
-IMPORTS = "import json, os, sys, time\nfrom pathlib import Path"
-COUNT = """\
-calls = Path(RUN_DIR, "calls")
-calls.write_text((calls.read_text() if calls.exists() else "") + "x")"""
-RECORD = "Path(RUN_DIR, 'metrics.json').write_text(json.dumps({'subset': SUBSET, 'seed': SEED}))"
-GOOD = [IMPORTS, COUNT, RECORD]
-
-
-def write_notebook(folder: Path, name: str, cells: list[str]) -> None:
-    parameters = nbformat.v4.new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]})
-    notebook = nbformat.v4.new_notebook(
-        cells=[parameters, *(nbformat.v4.new_code_cell(cell) for cell in cells)],
-        metadata={
-            "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}
-        },
-    )
-    folder.mkdir(parents=True, exist_ok=True)
-    nbformat.write(notebook, folder / f"{name}.ipynb")
-
-
-class Project:
-    """A folder with notebooks, a catalogue of them and a profile."""
-
-    def __init__(self, root: Path, notebooks: dict[str, list[str]], needs=()):
-        self.root = root
-        self.run_dir = root / "results" / "try"
-        for name, cells in notebooks.items():
-            write_notebook(root / "notebooks", name, cells)
-        self.catalogue = {
-            name: Notebook(kind="k", variant="seed-{SEED}", needs=dict(needs).get(name, ()))
-            for name in notebooks
-        }
-
-    def plan(self, values=None, **options) -> list[runner.Task]:
-        table = {"tiny": {"k": {"SUBSET": 7} if values is None else values}}
-        return runner.plan(
-            "tiny",
-            self.run_dir,
-            self.root / "notebooks",
-            catalogue=self.catalogue,
-            table=table,
-            **options,
-        )
-
-    def run(self, *arguments, **options) -> dict[str, runner.Outcome]:
-        self.said: list[str] = []
-        outcomes = runner.run(
-            self.plan(*arguments, **options), say=self.said.append, progress_seconds=0.5
-        )
-        return {outcome.task.name: outcome for outcome in outcomes}
-
-    def folder(self, name: str, variant: str = "seed-42") -> Path:
-        return self.run_dir / name / variant
 
 
 @pytest.fixture(scope="module")
@@ -88,18 +27,24 @@ def finished(tmp_path_factory):
         "00_good": [*GOOD, "assert os.environ['CICY_BATCH'] == '1'", "time.sleep(1.2)"],
         "01_raises": [IMPORTS, RECORD, "raise RuntimeError('the sky is green')", "print('after')"],
         "02_exits": [IMPORTS, RECORD, "sys.exit(0)", "print('after')"],
-        "03_dies": [IMPORTS, RECORD, "os._exit(1)"],
-        "04_forgets": [IMPORTS, "print('no metrics')"],
-        "05_needs_bad": GOOD,
-        "06_needs_good": GOOD,
+        "03_exits_last": [IMPORTS, RECORD, "print(1)\nsys.exit(0)"],
+        "04_dies": [IMPORTS, RECORD, "os._exit(1)"],
+        "05_dies_well": [IMPORTS, RECORD, "os._exit(0)"],
+        "06_is_killed": [IMPORTS, RECORD, "os.kill(os.getpid(), 9)", "print('after')"],
+        "07_forgets": [IMPORTS, "print('no metrics')"],
+        "08_half": [IMPORTS, RECORD, "Path(RUN_DIR, 'metrics.json').write_text('{\"seed\": 42')"],
+        "09_other": [IMPORTS, "os.environ['CICY_SETTINGS'] = 'else'", RECORD],
+        "10_ignores": [IMPORTS, "SUBSET = 8", RECORD],
+        "11_needs_bad": GOOD,
+        "12_needs_good": GOOD,
     }
-    needs = {"05_needs_bad": ("01_raises",), "06_needs_good": ("00_good",)}
+    needs = {"11_needs_bad": ("01_raises",), "12_needs_good": ("00_good",)}
     project = Project(tmp_path_factory.mktemp("a {b} c & d"), notebooks, needs)
     # What an earlier run left behind must not make a failure look like a success.
-    left = project.folder("04_forgets")
-    left.mkdir(parents=True)
-    (left / "metrics.json").write_text("{}")
-    project.outcomes = project.run()
+    forgets = next(task for task in project.plan() if task.name == "07_forgets")
+    finish(forgets, 1.0)
+    (forgets.run_dir / "status.json").unlink()
+    project.outcomes = project.run(jobs=2)
     return project
 
 
@@ -109,11 +54,17 @@ def finished(tmp_path_factory):
     [
         ("00_good", "done", ""),
         ("01_raises", "failed", "RuntimeError: the sky is green"),
-        ("02_exits", "failed", "ended before this cell was finished: print('after')"),
-        ("03_dies", "failed", "DeadKernelError"),
-        ("04_forgets", "failed", "no readable metrics.json"),
-        ("05_needs_bad", "blocked", "needs 01_raises"),
-        ("06_needs_good", "done", ""),
+        ("02_exits", "failed", "ended in this cell: sys.exit(0)"),
+        ("03_exits_last", "failed", "ended in this cell: print(1)"),
+        ("04_dies", "failed", "DeadKernelError"),
+        ("05_dies_well", "failed", "DeadKernelError"),
+        ("06_is_killed", "failed", "DeadKernelError"),
+        ("07_forgets", "failed", "no readable metrics.json"),
+        ("08_half", "failed", "no readable metrics.json"),
+        ("09_other", "failed", "metrics.json is of other settings"),
+        ("10_ignores", "failed", "metrics.json has SUBSET 8, and 7 was asked for"),
+        ("11_needs_bad", "blocked", "needs 01_raises"),
+        ("12_needs_good", "done", ""),
     ],
 )
 def test_every_end_is_told_apart(finished, name, state, error):
@@ -128,7 +79,9 @@ def test_every_end_is_told_apart(finished, name, state, error):
 @pytest.mark.notebooks
 def test_parameters_reach_the_notebook_and_its_folder(finished):
     folder = finished.folder("00_good")
-    assert json.loads((folder / "metrics.json").read_text()) == {"subset": 7, "seed": 42}
+    recorded = json.loads((folder / "metrics.json").read_text())
+    assert (recorded["data"], recorded["seed"]) == ({"subset": 7}, 42)
+    assert Status.read(folder).fingerprint == recorded["settings_fingerprint"]
     assert Status.read(folder).settings == {
         "SUBSET": 7,
         "SEED": 42,
@@ -164,14 +117,14 @@ def test_a_page_needs_no_network():
 
 @pytest.mark.notebooks
 def test_progress_is_told_while_a_notebook_runs(finished):
-    assert any(line.startswith("[ 1/7] 00_good: running for ") for line in finished.said)
-    assert any(line.startswith("[ 2/7] 01_raises: failed after ") for line in finished.said)
+    assert any(line.startswith("[ 1/13] 00_good: running for ") for line in finished.said)
+    assert any(line.startswith("[ 2/13] 01_raises: failed after ") for line in finished.said)
 
 
 @pytest.mark.notebooks
 def test_summary_names_what_failed(finished):
     text = summary.summarize("tiny", finished.run_dir, list(finished.outcomes.values()))
-    assert "5 of 7 notebooks failed" in text
+    assert "11 of 13 notebooks failed" in text
     assert "01_raises: RuntimeError: the sky is green" in text
     assert str(finished.folder("00_good") / "notebook.html") in text
     assert "No model has finished." in (finished.run_dir / "results.md").read_text()
@@ -193,70 +146,40 @@ def test_again_skips_what_is_done_and_redoes_the_rest(tmp_path):
     outcomes = project.run({"SUBSET": 8}, only=["00"])
     assert outcomes["00_good"].state == "done"
     metrics = json.loads((project.folder("00_good") / "metrics.json").read_text())
-    assert metrics["subset"] == 8
+    assert metrics["data"]["subset"] == 8
     kept = list((tmp_path / "results" / "replaced").glob("try-*/00_good/seed-42/metrics.json"))
-    assert [json.loads(path.read_text())["subset"] for path in kept] == [7]
+    assert [json.loads(path.read_text())["data"]["subset"] for path in kept] == [7]
 
 
 @pytest.mark.notebooks
-def test_a_training_cut_short_is_not_skipped(tmp_path):
-    record = (
-        "Path(RUN_DIR, 'metrics.json').write_text("
-        "json.dumps({'training': {'stop_reason': 'time_limit'}}))"
-    )
-    project = Project(tmp_path, {"00_short": [IMPORTS, COUNT, record]})
-    for calls in ("x", "xx"):
-        assert project.run()["00_short"].state == "done"
-        assert (project.folder("00_short") / "calls").read_text() == calls
-
-
-def long_project(root: Path) -> Project:
-    tell = "Path(RUN_DIR, 'kernel').write_text(str(os.getpid()))"
-    return Project(root, {"00_long": [IMPORTS, tell, "time.sleep(600)", RECORD], "01_next": GOOD})
-
-
-def run_long_project(root: str) -> None:
-    signal.signal(signal.SIGTERM, command.interrupt)
-    try:
-        long_project(Path(root)).run()
-    except KeyboardInterrupt:
-        sys.exit(130)
+def test_a_training_cut_short_is_partial_and_goes_on(tmp_path):
+    stops = """\
+metrics = json.loads(Path(RUN_DIR, "metrics.json").read_text())
+metrics["training"] = {"stop_reason": "time_limit" if calls.read_text() == "x" else "max_epochs"}
+Path(RUN_DIR, "metrics.json").write_text(json.dumps(metrics))"""
+    needs = {"01_needs": ("00_short",)}
+    project = Project(tmp_path, {"00_short": [*GOOD, stops], "01_needs": GOOD}, needs)
+    outcomes = project.run()
+    assert [outcome.state for outcome in outcomes.values()] == ["partial", "blocked"]
+    assert outcomes["00_short"].error == ("stopped by its time limit; run again to go on",)
+    assert "partial" in status.report(tmp_path / "results")
+    text = summary.summarize("tiny", project.run_dir, list(outcomes.values()))
+    assert "1 of 2 notebooks were stopped before their end" in text
+    assert [outcome.state for outcome in project.run().values()] == ["done", "done"]
+    assert (project.folder("00_short") / "calls").read_text() == "xx"
+    assert [outcome.state for outcome in project.run().values()] == ["skipped", "skipped"]
 
 
 @pytest.mark.notebooks
-def test_a_signal_stops_the_run_and_its_kernel(tmp_path):
-    project = long_project(tmp_path)
-    code = "import sys, test_batch; test_batch.run_long_project(sys.argv[1])"
-    process = subprocess.Popen([sys.executable, "-c", code, tmp_path], cwd=Path(__file__).parent)
-    try:
-        kernel = project.folder("00_long") / "kernel"
-        wait_for(lambda: kernel.exists() and kernel.read_text())
-        assert Status.read(project.folder("00_long")).alive
-        with pytest.raises(ValueError, match=f"process {process.pid}"):
-            project.run()
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=60) == 130
-    finally:
-        process.kill()
-        process.wait()
-    wait_for(lambda: not is_running(int(kernel.read_text())))
-    assert Status.read(project.folder("00_long")).error == ["interrupted (KeyboardInterrupt)"]
-    assert Status.read(project.folder("01_next")).state == "pending"
-
-
-def wait_for(condition, seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it never happened"
-        time.sleep(0.1)
-
-
-def is_running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
+def test_a_time_limit_before_anything_can_be_used_is_no_failure(tmp_path):
+    raises = """\
+class OutOfTime(RuntimeError): ...
+if calls.read_text() == "x":
+    raise OutOfTime("late; or not")"""
+    project = Project(tmp_path, {"00_short": [IMPORTS, COUNT, raises, RECORD]})
+    outcome = project.run()["00_short"]
+    assert (outcome.state, outcome.error) == ("partial", ("late; run again to go on",))
+    assert project.run()["00_short"].state == "done"
 
 
 @pytest.mark.parametrize(
@@ -305,20 +228,23 @@ def test_a_missing_notebook_is_named(tmp_path):
 
 @pytest.mark.parametrize("profile", profiles.PROFILES)
 def test_profiles_fit_the_notebooks(profile, tmp_path):
-    tasks = runner.plan(profile, tmp_path / "run", ROOT / "notebooks")
-    names = [task.name for task in tasks]
-    assert list(dict.fromkeys(names)) == list(profiles.NOTEBOOKS)
-    assert len({task.run_dir for task in tasks}) == len(tasks)
-    for task in tasks:
+    planned = tasks.plan(profile, tmp_path / "run", ROOT / "notebooks")
+    names = [task.name for task in planned]
+    assert sorted(set(names)) == list(profiles.NOTEBOOKS)
+    assert len({task.run_dir for task in planned}) == len(planned)
+    for task in planned:
         assert task.source.is_file()
-        assert profiles.parameters(profile, task.name).items() <= task.settings.items()
+        kind = (
+            "fast" if task.settings.get("RECIPE") == "fast" else profiles.NOTEBOOKS[task.name].kind
+        )
+        assert profiles.PROFILES[profile][kind].items() <= task.settings.items()
         assert {need.split("/")[0] for need in task.needs} <= set(names[: names.index(task.name)])
         assert set(task.reads) <= set(names[: names.index(task.name)])
     variants = {}
-    for task in tasks:
+    for task in planned:
         variants.setdefault(task.name, []).append(task.variant)
     assert variants["00_data"] == ["list"]
-    assert variants["11_lstm_448"] == ["seed-42"]
+    assert variants["11_lstm_448"] == ["seed-42", "fast-42"]
     assert variants["13_cross_validation"] == [f"fold-{fold}" for fold in range(5)]
     assert variants["14_retraining"] == [
         "LSTM-448-d80",
@@ -333,16 +259,16 @@ def test_profiles_fit_the_notebooks(profile, tmp_path):
 @pytest.mark.parametrize("profile", profiles.PROFILES)
 def test_all_models_of_a_profile_have_the_same_configurations(profile, tmp_path):
     """Else retraining and ensembles could not use them."""
-    tasks = runner.plan(profile, tmp_path / "run", ROOT / "notebooks")
+    planned = tasks.plan(profile, tmp_path / "run", ROOT / "notebooks")
     kinds = ("model", "fold", "retraining", "ensembles")
-    chosen = [task for task in tasks if profiles.NOTEBOOKS[task.name].kind in kinds]
-    assert len(chosen) == 12 + 5 + 5 + 1
+    chosen = [task for task in planned if profiles.NOTEBOOKS[task.name].kind in kinds]
+    assert len(chosen) == 12 + 1 + 5 + 5 + 1  # LSTM-448 by both recipes
     assert len({task.settings["SUBSET"] for task in chosen}) == 1
 
 
 def test_a_variant_can_be_chosen_by_its_parameter(tmp_path):
     def plan(only, **overrides):
-        return runner.plan(
+        return tasks.plan(
             "smoke", tmp_path / "run", ROOT / "notebooks", only=only, overrides=overrides
         )
 
@@ -356,19 +282,21 @@ def test_a_variant_can_be_chosen_by_its_parameter(tmp_path):
 
 
 def test_several_seeds_have_folders_beside_the_first(tmp_path):
-    def plan(seeds):
-        (task,) = runner.plan(
+    def plan(seeds, recipe="paper"):
+        (task,) = tasks.plan(
             "smoke",
             tmp_path / "run",
             ROOT / "notebooks",
             only=["11"],
-            overrides={"SEEDS": seeds},
+            overrides={"SEEDS": seeds, "RECIPE": recipe},
         )
         return task
 
     task = plan("[7, 8]")
     assert [folder.name for folder in task.folders] == ["seed-7", "seed-8"]
     assert task.run_dir.name == "seed-7"
+    fast = plan("[7, 8]", recipe="fast")
+    assert [folder.name for folder in fast.folders] == ["fast-7", "fast-8"]
     # The folder of seed 7 holds the same as if it were the only one.
     assert task.identity == plan("[7]").identity
     for wrong, message in (
@@ -380,38 +308,65 @@ def test_several_seeds_have_folders_beside_the_first(tmp_path):
             plan(wrong)
 
 
-def finish(task: runner.Task, at: float, **metrics) -> None:
+def finish(task: tasks.Task, at: float, **metrics) -> None:
     """Leave what a finished task leaves."""
-    done = Status(task.name, task.variant, "done", runner._plain(task.identity), task.source_hash)
-    done.write(task.run_dir)
-    for folder in task.folders:
+    runner.new_status(task, "done").write(task.run_dir)
+    for folder, seed in task.seeds.items():
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "metrics.json").write_text(json.dumps(metrics))
+        record = {"settings_fingerprint": task.fingerprint, "seed": seed} | metrics
+        (folder / "metrics.json").write_text(json.dumps(record))
         os.utime(folder / "metrics.json", (at, at))
 
 
 def test_a_task_is_done_when_all_its_seeds_are(tmp_path):
-    plan = {"only": ["11"], "overrides": {"SEEDS": "[7, 8]"}}
-    (task,) = runner.plan("smoke", tmp_path / "run", ROOT / "notebooks", **plan)
+    plan = {"only": ["10"], "overrides": {"SEEDS": "[7, 8]", "LAYOUT": "stored"}}
+    (task,) = tasks.plan("smoke", tmp_path / "run", ROOT / "notebooks", **plan)
     finish(task, 1.0)
     assert runner.is_done(task)
     second = task.folders[1] / "metrics.json"
-    second.write_text('{"training": {"stop_reason": "time_limit"}}')
-    assert not runner.is_done(task)
+    good = json.loads(second.read_text())
+    for wrong in (
+        {"training": {"stop_reason": "time_limit"}},
+        {"seed": 7},
+        {"settings_fingerprint": "else"},
+        {"settings": {"learning_rate": 0.5}},
+        {"data": {"layout": "descending"}},
+        {"split": {"seed": 41}},
+    ):
+        second.write_text(json.dumps(good | wrong))
+        assert not runner.is_done(task)
+    second.write_text(json.dumps(good))
+    assert runner.is_done(task)
     second.unlink()
     assert not runner.is_done(task)
 
 
+@pytest.mark.parametrize("name", ["SUBSET", "LAYOUT", "LEARNING_RATE", "SPLIT_SEED", "MAX_EPOCHS"])
+def test_every_setting_changes_the_fingerprint(tmp_path, name):
+    def plan(**overrides):
+        options = {"only": ["11"], "overrides": overrides}
+        return tasks.plan("smoke", tmp_path / "run", ROOT / "notebooks", **options)[0]
+
+    task, other = plan(), plan(**{name: "zeros-first" if name == "LAYOUT" else "77"})
+    assert task.fingerprint != other.fingerprint
+    finish(task, 1.0)
+    assert runner.is_done(task)
+    assert not runner.is_done(other)
+    # Where and how long changes nothing; each seed has a folder of its own.
+    for same in ({"DEVICE": "cpu"}, {"MAX_HOURS": "1"}, {"SEEDS": "[7]"}):
+        assert plan(**same).fingerprint == task.fingerprint
+
+
 def test_newer_results_make_what_read_them_due_again(tmp_path):
-    tasks = runner.plan("smoke", tmp_path / "run", ROOT / "notebooks", only=["11", "14", "15"])
-    by_title = {task.title: task for task in tasks}
-    for at, task in enumerate(tasks):
+    planned = tasks.plan("smoke", tmp_path / "run", ROOT / "notebooks", only=["11", "14", "15"])
+    by_title = {task.title: task for task in planned}
+    for at, task in enumerate(planned):
         finish(task, float(at))
-    assert all(map(runner.is_done, tasks))
+    assert all(map(runner.is_done, planned))
     finish(by_title["14_retraining/CNN-LSTM-400"], 100.0)
     assert not runner.is_done(by_title["15_ensembles"])
     assert runner.is_done(by_title["14_retraining/LSTM-448-d80"])
-    finish(by_title["11_lstm_448"], 100.0)
+    finish(by_title["11_lstm_448/seed-42"], 100.0)
     assert not runner.is_done(by_title["14_retraining/LSTM-448-d80"])
     assert runner.is_done(by_title["14_retraining/LSTM-424-d80"])
 
@@ -460,23 +415,35 @@ def test_notebooks_are_found_by_number_and_ordered_by_need():
     assert profiles.find("11") == profiles.find("notebooks/11_lstm_448.ipynb") == "11_lstm_448"
     assert profiles.in_order(["00", "02", "02_c"], catalogue) == ["02_c", "00_a"]
     assert profiles.in_order(catalogue, catalogue) == ["01_b", "02_c", "00_a"]
-    with pytest.raises(ValueError, match="there is no notebook '17'"):
-        profiles.find("17")
+    with pytest.raises(ValueError, match="there is no notebook '99'"):
+        profiles.find("99")
 
 
-def test_status_of_a_killed_process(tmp_path):
+def test_status_believes_no_file_without_what_belongs_to_it(tmp_path):
     folder = tmp_path / "run" / "00_data" / "list"
     Status("00_data", "list", "running", started=1.0, heartbeat=time.time()).write(folder)
-    assert Status.read(folder).alive
-    assert "running" in status.report(tmp_path)
-
-    Status("00_data", "list", "running", started=1.0, heartbeat=time.time() - 3600).write(folder)
-    assert not Status.read(folder).alive
+    with lease.hold(folder, status.LEASE):
+        assert status.told(folder, Status.read(folder)) == ("running", "")
+        assert "running" in status.report(tmp_path)
+    assert status.told(folder, Status.read(folder))[0] == "stopped"  # whatever its heartbeat says
     assert "stopped" in status.report(tmp_path, "run")
     assert "Nothing" in status.report(tmp_path, "other")
 
-    (folder / "status.json").write_text("{")
-    assert Status.read(folder) is None
+    Status("00_data", "list", "done", fingerprint="f").write(folder)
+    for text, told in (
+        (None, ("failed", "there is no readable metrics.json")),
+        ('{"settings_fingerprint": "f"', ("failed", "there is no readable metrics.json")),
+        ('{"settings_fingerprint": "g"}', ("failed", "metrics.json is of other settings")),
+        ('{"settings_fingerprint": "f"}', ("done", "")),
+    ):
+        if text:
+            (folder / "metrics.json").write_text(text)
+        assert status.told(folder, Status.read(folder)) == told
+        assert f" {told[0]} " in status.report(tmp_path)
+
+    for text in ("{", "[]", '{"notebook": "a", "variant": "b", "state": "fine"}'):
+        (folder / "status.json").write_text(text)
+        assert Status.read(folder) is None
 
 
 def test_last_epoch(tmp_path):
@@ -507,12 +474,14 @@ def test_results_page_says_quick():
     "arguments",
     [
         ["run", "--profile", "fast"],
-        ["run", "--only", "17"],
+        ["run", "--only", "99"],
         ["run", "--only"],
         ["run", "--run", "../elsewhere"],
         ["run", "--run", "replaced"],
         ["run", "--prof", "quick"],
         ["run", "-p", "SEED"],
+        ["run", "--jobs", "0"],
+        ["run", "--cell-timeout", "soon"],
         ["status", "--profile", "quick"],
     ],
 )

@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 import run_folder
 
+from cicy_utils import metrics
 from cicy_utils.batch import __main__ as command
 from cicy_utils.batch import report
 from cicy_utils.batch.status import Status
@@ -119,6 +120,31 @@ def test_figures_have_their_numbers(page, site):
     assert len(page.images) == len(drawn) == len(list((site.parent / "figures").glob("*.png")))
 
 
+def test_decodings_stand_beside_each_other_with_their_gain(tmp_path):
+    def decoded(*right):
+        rows = dict(zip(metrics.DECODINGS, right, strict=False))
+        test = {
+            name: run_folder.measures(0)["raw"] | {"accuracy_all": v} for name, v in rows.items()
+        }
+        return {"test": test, "validation": run_folder.measures(4)}
+
+    for place, name, values in (
+        ("11_lstm_448/seed-42", "LSTM-448", (75.0, 80.0, 90.0, 92.5)),
+        ("10_lstm_424/seed-42", "LSTM-424", (70.0, 71.0, 72.0)),  # without the last one
+    ):
+        run_folder.write(tmp_path / "try", place, run_folder.record(name, metrics=decoded(*values)))
+    text = report.build(tmp_path / "try").read_text(encoding="utf-8")
+    table = text[text.index('id="decodings"') :]
+    assert "gain of consistent over" in table
+    rows = {}
+    for name in ("LSTM-448", "LSTM-424"):
+        row = table[table.index(f">{name}<") :]
+        rows[name] = re.findall(r"<td[^>]*>([^<]*)<", row[: row.index("</tr>")])
+    assert rows["LSTM-448"][:14:3] == ["100.00"] * 4 + ["+17.50"]
+    assert rows["LSTM-448"][11:14] == ["92.50", "+17.50", "+2.50"]
+    assert rows["LSTM-424"][8:14] == ["72.00"] + ["–"] * 5
+
+
 def test_published_ours_difference_and_range(site):
     text = site.read_text(encoding="utf-8")
     table = text[text.index('id="table-4"') : text.index('id="table-5"')]
@@ -205,7 +231,9 @@ def test_a_full_run_is_called_full(tmp_path):
 
 def test_what_cannot_be_read_is_told(tmp_path):
     (run_folder.write(tmp_path, "11_lstm_448/seed-42", {}) / "metrics.json").write_text("{")
-    assert "11_lstm_448/seed-42 unreadable" in Page(report.build(tmp_path)).text
+    text = Page(report.build(tmp_path)).text
+    assert "11_lstm_448/seed-42 failed" in text
+    assert "there is no readable metrics.json" in text
 
 
 def test_a_killed_notebook_is_stopped_not_running(tmp_path):

@@ -10,8 +10,7 @@ import pandas as pd
 import pytest
 
 from cicy_utils import checkpoint, models, records, scan, training
-from cicy_utils.batch import runner
-from cicy_utils.batch.status import Status
+from cicy_utils.batch import runner, tasks
 from cicy_utils.splits import split_72
 from cicy_utils.training import TrainConfig
 
@@ -126,20 +125,22 @@ def test_a_killed_trial_goes_on_from_its_last_epoch(data, split, tmp_path, monke
     config = dataclasses.replace(CONFIG, max_epochs=3)
     whole = scan.run_scan(data, split, config, SPACE, tmp_path / "whole", trials=1).trials
 
-    train_epoch, calls = training.train_epoch, []
+    begin_epoch, calls = training.Training._begin_epoch, []
 
-    def killed_in_the_third(*arguments):
+    def killed_in_the_third(self):
         calls.append(1)
         if len(calls) == 3:
             raise SystemExit
-        return train_epoch(*arguments)
+        begin_epoch(self)
 
     with monkeypatch.context() as patch, pytest.raises(SystemExit):
-        patch.setattr(training, "train_epoch", killed_in_the_third)
+        patch.setattr(training.Training, "_begin_epoch", killed_in_the_third)
         scan.run_scan(data, split, config, SPACE, tmp_path / "cut", trials=1)
     with monkeypatch.context() as patch:
         calls.clear()
-        patch.setattr(training, "train_epoch", lambda *a: calls.append(1) or train_epoch(*a))
+        patch.setattr(
+            training.Training, "_begin_epoch", lambda t: calls.append(1) or begin_epoch(t)
+        )
         result = scan.run_scan(data, split, config, SPACE, tmp_path / "cut", trials=1)
     assert len(calls) == 1
     pd.testing.assert_frame_equal(
@@ -173,15 +174,14 @@ def test_time_that_runs_out_in_a_trial_leaves_it_unfinished(data, split, tmp_pat
 def test_by_command_more_trials_go_on_in_the_same_folder(tmp_path):
     notebooks = Path(__file__).resolve().parents[1] / "notebooks"
 
-    def task(trials: int) -> runner.Task:
+    def task(trials: int) -> tasks.Task:
         wanted = {"TRIALS": str(trials)}
-        return runner.plan("smoke", tmp_path, notebooks, only=["16"], overrides=wanted)[0]
+        return tasks.plan("smoke", tmp_path, notebooks, only=["16"], overrides=wanted)[0]
 
     done = task(2)
-    done.run_dir.mkdir(parents=True)
-    state = {"notebook": done.name, "variant": done.variant, "state": "done"}
-    Status(**state, settings=done.identity, source=done.source_hash).write(done.run_dir)
-    (done.run_dir / "metrics.json").write_text(json.dumps({"scan": {"trials": 2}}))
+    runner.new_status(done, "done").write(done.run_dir)
+    record = {"scan": {"trials": 2}, "settings_fingerprint": done.fingerprint}
+    (done.run_dir / "metrics.json").write_text(json.dumps(record))
     assert runner.is_done(done)
     assert not runner.is_done(task(3))
     assert task(3).identity == done.identity  # so that the folder is not put away

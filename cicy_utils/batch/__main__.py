@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -73,6 +74,20 @@ def parser(word: str) -> argparse.ArgumentParser:
         metavar=("PARAMETER", "VALUE"),
         help="another value for a parameter of the notebooks, as in: -p MAX_EPOCHS 10",
     )
+    run.add_argument(
+        "--jobs",
+        type=_positive,
+        default=1,
+        metavar="N",
+        help="notebooks to run at once, each on a GPU of its own where there are as many "
+        "(default: 1)",
+    )
+    run.add_argument(
+        "--cell-timeout",
+        type=_positive,
+        metavar="SECONDS",
+        help="that one cell may take; a notebook that exceeds it has failed (default: no limit)",
+    )
     return run
 
 
@@ -85,7 +100,8 @@ def check() -> None:
 def main(arguments: Sequence[str], root: Path = ROOT) -> int:
     """Do what the word "run", "status" or "report" and its options say; returns the exit code.
 
-    0: all is done; 1: a notebook failed; 2: something is wrong with the arguments; 130: stopped.
+    0: all is done; 1: a notebook failed; 2: something is wrong with the arguments; 3: none failed,
+    and some were stopped before their end by a time limit; 130: stopped by hand.
     """
     word, *arguments = arguments
     options = parser(word).parse_args(arguments)
@@ -102,26 +118,26 @@ def main(arguments: Sequence[str], root: Path = ROOT) -> int:
 def run(options: argparse.Namespace, root: Path) -> int:
     """The main job."""
     # Slow to import, and not there when only the command line is checked.
-    from cicy_utils.batch import estimate, runner, summary
+    from cicy_utils.batch import estimate, runner, summary, tasks
 
     profile = options.profile or default_profile()
     run_dir = root / "results" / (options.run or profile)
     try:
-        tasks = runner.plan(
+        planned = tasks.plan(
             profile,
             run_dir,
             root / "notebooks",
             only=options.only,
             overrides=dict(options.parameters),
         )
-        waiting = [task for task in tasks if not runner.is_done(task)]
-        print(f"Profile {profile}: {len(tasks)} notebooks into {run_dir}", flush=True)
-        if len(waiting) < len(tasks):
-            print(f"{len(tasks) - len(waiting)} of them are done already.")
+        waiting = [task for task in planned if not runner.is_done(task)]
+        print(f"Profile {profile}: {len(planned)} notebooks into {run_dir}", flush=True)
+        if len(waiting) < len(planned):
+            print(f"{len(planned) - len(waiting)} of them are done already.")
         if waiting:
             expected = estimate.estimate(waiting)
             print(f"Estimate: {expected}.", flush=True)
-            run_dir.mkdir(parents=True, exist_ok=True)
+            require_writable(run_dir)
             if shutil.disk_usage(run_dir).free < expected.bytes:
                 raise ValueError(f"the disk of {run_dir} has less room than that; make some")
     except (ValueError, FileNotFoundError) as error:
@@ -130,16 +146,45 @@ def run(options: argparse.Namespace, root: Path) -> int:
 
     signal.signal(signal.SIGTERM, interrupt)
     try:
-        outcomes = runner.run(tasks, say=lambda line: print(line, flush=True))
+        outcomes = runner.run(
+            planned,
+            jobs=options.jobs,
+            cell_timeout=options.cell_timeout,
+            say=lambda line: print(f"{line}\n", end="", flush=True),  # in one piece
+        )
     except ValueError as error:
         print(f"bash run_all.sh: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\nStopped. Run the same command again to go on.", file=sys.stderr)
         return 130
-    print(summary.summarize(profile, run_dir, outcomes), flush=True)
-    report(run_dir.name, run_dir.parent)
-    return 0 if all(outcome.state in ("done", "skipped") for outcome in outcomes) else 1
+    try:
+        print(summary.summarize(profile, run_dir, outcomes), flush=True)
+        report(run_dir.name, run_dir.parent)
+    except OSError as error:  # the results are in their folders all the same
+        print(f"bash run_all.sh: no table and report could be written: {error}", file=sys.stderr)
+        return 1
+    states = {outcome.state for outcome in outcomes} - {*runner.DONE}
+    if "partial" in states and "failed" not in states:
+        return 3
+    return 1 if states else 0
+
+
+def require_writable(folder: Path) -> None:
+    """Make a folder, and make sure that files can be written there.
+
+    Raises:
+        ValueError: they cannot.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"0")
+    except OSError as error:
+        raise ValueError(
+            f"nothing can be written into {folder} ({error.strerror}); make it writable and see "
+            "that its disk has room, or use another clone"
+        ) from error
 
 
 def report(run: str | None, results: Path) -> int:
@@ -172,6 +217,12 @@ def _notebook(text: str) -> str:
         return profiles.find(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"this is a whole number, at least 1, not {text!r}")
+    return int(text)
 
 
 def _report_name(text: str) -> str:

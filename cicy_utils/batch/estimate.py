@@ -9,9 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from cicy_utils import models, splits, training
-from cicy_utils.batch.runner import Task
+from cicy_utils import devices, models, recipes, splits, steps
+from cicy_utils.batch.tasks import Task
+from cicy_utils.data import SHAPE, Cicy4
 from cicy_utils.records import LIST_SIZE, duration
+from cicy_utils.training import TrainConfig
 
 NOTEBOOK_SECONDS = 20  # kernel, imports, the list, figures and HTML of one notebook
 NOTEBOOK_BYTES = 4e6
@@ -63,9 +65,7 @@ def estimate(tasks: Sequence[Task]) -> Estimate:
     for task in trained:
         n = task.settings["SUBSET"] or LIST_SIZE
         parts = splits.split_72(n, task.settings["SPLIT_SEED"]).sizes
-        passes = (parts["train"] + parts["validation"] * FORWARD_SHARE) * task.settings[
-            "MAX_EPOCHS"
-        ]
+        passes = (parts["train"] + parts["validation"] * FORWARD_SHARE) * _recipe(task).max_epochs
         passes += (n + parts["test"]) * FORWARD_SHARE  # every part once, the test set permuted too
         repetitions = len(task.folders)  # one for each seed
         repetitions *= task.settings.get("TRIALS", 1)  # of a scan
@@ -77,28 +77,35 @@ def estimate(tasks: Sequence[Task]) -> Estimate:
 
 def samples_per_second(task: Task) -> tuple[float, str]:
     """Configurations that a few training steps of a task's model take in per second, and where."""
-    batch = task.settings["BATCH_SIZE"]
-    device = training.resolve_device(task.settings["DEVICE"], task.settings["PRECISION"])
-    model = models.build_model(task.model).to(device)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    settings, batch_size = task.settings, _recipe(task).batch_size
+    device = devices.resolve_device(settings["DEVICE"], settings["PRECISION"])
     random = np.random.default_rng(0)
-    shape = (batch, *training.SHAPE)
-    matrices = torch.from_numpy(random.integers(0, 2, shape, dtype=np.uint8)).to(device)
-    hodge = torch.zeros((batch, 4), dtype=torch.int16, device=device)
-
-    def step() -> None:
-        optimizer.zero_grad()
-        training.huber_loss(model(training.scale(matrices)), hodge).backward()
-        optimizer.step()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-
-    with training.matrix_precision(task.settings["PRECISION"]):
-        step()  # the first one also sets up
+    matrices = random.integers(0, 2, (batch_size, *SHAPE), dtype=np.uint8)
+    hodge = np.zeros((batch_size, 4), dtype=np.int16)
+    source = steps.to_device(Cicy4(matrices, hodge, "timing", "stored", ""), device)
+    batch = torch.arange(batch_size, device=device)
+    with devices.matrix_precision(settings["PRECISION"]):
+        model = models.build_model(task.model).to(device)
+        optimizer = steps.adamw(model, weight_decay=0.0)
+        loss = steps.HodgeLoss().to(device)
+        step = steps.TrainStep(model, source, loss, optimizer, precision=settings["PRECISION"])
+        take = steps.fastest_step(step, batch_size)
+        take(batch)  # the first one also sets up
         seconds = []
         for _ in range(TIMED_STEPS):
             started = time.perf_counter()
-            step()
+            take(batch)
+            step.total.item()  # a GPU is done when this is here
             seconds.append(time.perf_counter() - started)
     # The median: a step during which another program had the processor says nothing.
-    return batch / float(np.median(seconds)), training.device_name(device)
+    return batch_size / float(np.median(seconds)), devices.device_name(device)
+
+
+def _recipe(task: Task) -> TrainConfig:
+    """How a task trains, with what its recipe says where its parameters are None."""
+    settings = task.settings
+    return recipes.config(
+        settings.get("RECIPE", "paper"),
+        batch_size=settings["BATCH_SIZE"],
+        max_epochs=settings["MAX_EPOCHS"],
+    )

@@ -1,8 +1,9 @@
 """status.json: how far a notebook of a run has come.
 
 One file in each results/<run>/<notebook>/<variant>/, replaced in one step. While a notebook runs,
-the file is renewed every few seconds; one that says "running" and is old tells of a process that
-was killed.
+its run folder is held by a lease (see :mod:`cicy_utils.lease`) and the file is renewed every few
+seconds; one that says "running" without such a lease tells of a process that was killed. One that
+says "done" is believed only while metrics.json is there and of the same settings.
 """
 
 from __future__ import annotations
@@ -11,17 +12,19 @@ import csv
 import json
 import os
 import socket
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from cicy_utils.records import duration
+from cicy_utils import lease
+from cicy_utils.records import METRICS_FILE, duration
 
 FILE_NAME = "status.json"
-STATES = ("pending", "running", "done", "failed")
-STALE_SECONDS = 120
+STATES = ("pending", "running", "done", "failed", "partial")
+STOPPED = "stopped"  # what "running" is called when nothing runs
+LEASE = "batch"  # name of the lease of a notebook that is being run
+CUT_SHORT = ("time_limit", "interrupted")  # why a training stopped that can go on
 
 
 @dataclass
@@ -30,8 +33,10 @@ class Status:
 
     Attributes:
         notebook, variant: whose state it is.
-        state: one of ``STATES``.
+        state: one of ``STATES``; "partial" is what was stopped before its end, by a time limit or
+            by hand, and goes on when it is run again.
         settings: the value of every parameter that decides what is computed.
+        fingerprint: of them, as metrics.json has it.
         source: sha256 of the notebook's source file.
         started, heartbeat, finished: seconds since the epoch, None before that.
         error: last lines of what went wrong.
@@ -42,6 +47,7 @@ class Status:
     variant: str
     state: str = "pending"
     settings: dict[str, Any] = field(default_factory=dict)
+    fingerprint: str = ""
     source: str = ""
     started: float | None = None
     heartbeat: float | None = None
@@ -61,21 +67,92 @@ class Status:
         try:
             values = json.loads((folder / FILE_NAME).read_text(encoding="utf-8"))
             known = {item.name for item in fields(cls)}
-            return cls(**{key: value for key, value in values.items() if key in known})
-        except (FileNotFoundError, ValueError, TypeError, AttributeError):
+            status = cls(**{key: value for key, value in values.items() if key in known})
+        except (OSError, ValueError, TypeError, AttributeError):
             return None
-
-    @property
-    def alive(self) -> bool:
-        """Whether a process is at work on it: a recent heartbeat, by a process that exists."""
-        if self.state != "running" or time.time() - (self.heartbeat or 0) > STALE_SECONDS:
-            return False
-        return self.host != socket.gethostname() or _exists(self.pid)
+        return status if status.state in STATES else None
 
     @property
     def seconds(self) -> float:
         """How long it ran, or has been running."""
         return (self.finished or self.heartbeat or 0) - self.started if self.started else 0.0
+
+
+def told(folder: Path, status: Status) -> tuple[str, str]:
+    """The state that a status file and the files beside it come to, and why it is not its own."""
+    if status.state == "running" and not is_running(folder):
+        return STOPPED, "its process is gone"
+    if status.state == "done" and (fault := fault_of_results(folder, status.fingerprint, {})):
+        return "failed", fault
+    return status.state, status.error[-1] if status.error else ""
+
+
+def is_running(folder: Path) -> bool:
+    """Whether a process is at work on a run folder: it holds the lease and is there.
+
+    A process of another machine is believed to be there while it renews its lease.
+    """
+    found = lease.look(lease.lease_file(folder, LEASE))
+    if found is None or found.is_dead:
+        return False
+    return found.is_alive or found.age < lease.EXPIRY_SECONDS
+
+
+def fault_of_results(folder: Path, fingerprint: str, settings: Mapping[str, Any]) -> str:
+    """Why metrics.json is not what a notebook with these settings leaves; "" if it is.
+
+    fingerprint: of the settings, "" for any; settings: upper-case parameters and their values, of
+    which those are compared that metrics.json tells of; None stands for whatever was taken.
+    """
+    metrics = read_metrics(folder)
+    if metrics is None:
+        return f"there is no readable {METRICS_FILE}"
+    if fingerprint and metrics.get("settings_fingerprint") != fingerprint:
+        return f"{METRICS_FILE} is of other settings"
+    given = parameters_in(metrics)
+    for name in sorted(given.keys() & settings.keys()):
+        if settings[name] is not None and given[name] != settings[name]:
+            asked = settings[name]
+            return f"{METRICS_FILE} has {name} {given[name]!r}, and {asked!r} was asked for"
+    return ""
+
+
+def parameters_in(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters of a notebook that its metrics.json tells of, whatever it was given."""
+    settings, data, split = (_section(metrics, name) for name in ("settings", "data", "split"))
+    found = {name.upper(): value for name, value in settings.items()}
+    if "seed" in metrics:
+        found["SEED"] = metrics["seed"]
+    if _section(metrics, "training").get("retrained") is False:
+        found = {}  # of the training that is judged once more
+    if "layout" in data:
+        found["LAYOUT"] = data["layout"]
+    if data.get("subset") is not None:
+        found["SUBSET"] = data["subset"]
+    if "seed" in split:
+        found["SPLIT_SEED"] = split["seed"]
+    return found
+
+
+def cut_short(folder: Path) -> str:
+    """What stopped the training in a folder before its end, in words; "" if nothing did."""
+    training = _section(read_metrics(folder) or {}, "training")
+    reason = training.get("stop_reason")
+    if reason not in CUT_SHORT:
+        return ""
+    by = "its time limit" if reason == "time_limit" else "hand"
+    if "epochs" not in training:
+        return f"stopped by {by}"
+    return f"stopped by {by} after {training['epochs']:,} epoch{'s'[: training['epochs'] != 1]}"
+
+
+def read_metrics(folder: Path) -> dict[str, Any] | None:
+    """metrics.json of a run folder; None where there is none or it cannot be read."""
+    try:
+        metrics = json.loads((folder / METRICS_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return metrics if isinstance(metrics, dict) else None
 
 
 def statuses(results: Path, run: str | None = None) -> Iterator[tuple[str, Path, Status]]:
@@ -103,11 +180,10 @@ def report(results: Path, run: str | None = None) -> str:
     """A table of every notebook of every run, or of one, for people."""
     lines = []
     for name, folder, status in statuses(results, run):
-        state, detail = status.state, last_epoch(folder)
-        if state == "running" and not status.alive:
-            state, detail = "stopped", f"its process is gone; {detail}".removesuffix("; ")
-        elif state == "failed" and status.error:
-            detail = status.error[-1]
+        state, why = told(folder, status)
+        detail = "; ".join(part for part in (why, last_epoch(folder)) if part)
+        if state == "failed":
+            detail = why
         title = f"{status.notebook}/{status.variant}"
         lines.append(f"{name:12} {title:30} {state:8} {duration(status.seconds):>14}  {detail}")
     return "\n".join(line.rstrip() for line in lines) or "Nothing has been run yet."
@@ -120,11 +196,6 @@ def write_text(path: Path, text: str) -> None:
     write_atomically(path, lambda file: file.write(text.encode()))
 
 
-def _exists(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+def _section(metrics: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    section = metrics.get(name)
+    return section if isinstance(section, Mapping) else {}

@@ -8,7 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from cicy_utils import paper
-from cicy_utils.batch.runner import HTML_FILE, Outcome
+from cicy_utils.batch.execution import HTML_FILE
+from cicy_utils.batch.runner import Outcome
 from cicy_utils.batch.status import write_text
 from cicy_utils.data import HODGE_NAMES
 from cicy_utils.records import merged_labels
@@ -36,11 +37,17 @@ def summarize(profile: str, run_dir: Path, outcomes: Sequence[Outcome]) -> str:
         for outcome in outcomes
         if (outcome.task.run_dir / HTML_FILE).is_file()
     ]
-    failed = [outcome for outcome in outcomes if outcome.state in ("failed", "blocked")]
-    if failed:
-        lines.append(f"{len(failed)} of {len(outcomes)} notebooks failed:")
-        lines += [f"  {o.task.title}: {o.error[-1] if o.error else o.state}" for o in failed]
-    else:
+    unfinished = 0
+    for words, states in (
+        ("failed", ("failed", "blocked")),
+        ("were stopped before their end (run the same command again to go on)", ("partial",)),
+    ):
+        those = [outcome for outcome in outcomes if outcome.state in states]
+        unfinished += len(those)
+        if those:
+            lines.append(f"{len(those)} of {len(outcomes)} notebooks {words}:")
+            lines += [f"  {o.task.title}: {o.error[-1] if o.error else o.state}" for o in those]
+    if not unfinished:
         lines.append(f"Every notebook asked for is done (profile {profile}).")
     return "\n".join(lines)
 

@@ -1,0 +1,262 @@
+"""What to run: the notebooks chosen, with their folders and every parameter checked."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import papermill
+
+from cicy_utils.batch import profiles
+from cicy_utils.records import seed_folders, settings_fingerprint
+
+# Types of the parameters that are None by default, where the notebook itself does not tell.
+OPTIONAL = {
+    "SUBSET": int,
+    "BASELINE_SUBSET": int,
+    "PART": int,
+    "HIDDEN_SIZE": int,
+    "LAYOUT": str,
+    "LEARNING_RATE": float,
+    "BATCH_SIZE": int,
+    "MAX_EPOCHS": int,
+    "PATIENCE": int,
+    "MAX_HOURS": float,
+    "CHECKPOINT": str,
+    "RUN_DIR": str,
+}
+# Where and how long, not what, is computed: a run may go on with other values.
+MAY_DIFFER = ("RUN_DIR", "DEVICE", "MAX_HOURS", "TRIALS")
+TYPE_NAMES = {
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    bool: "True or False",
+    list: "a list such as [42, 43]",
+}
+
+
+@dataclass(frozen=True)
+class Task:
+    """A notebook to run: its source, its folder, what papermill injects, and all settings.
+
+    title: the notebook, with the variant where it has several; needs: notebooks, or variants of
+    them, without which it cannot run; reads: notebooks whose results it uses.
+    """
+
+    name: str
+    source: Path
+    run_dir: Path
+    injected: dict[str, Any]
+    settings: dict[str, Any]
+    title: str
+    model: str | None = None
+    needs: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()
+
+    @property
+    def variant(self) -> str:
+        return self.run_dir.name
+
+    @property
+    def seeds(self) -> dict[Path, int | None]:
+        """Its run folder and, where it trains with several seeds, one for each of the others.
+
+        The value is the seed of the training in a folder; None where a notebook has none.
+        """
+        if "SEEDS" not in self.settings:
+            return {self.run_dir: self.settings.get("SEED")}
+        folders = seed_folders(self.run_dir, self.settings["SEEDS"])
+        return {folder: seed for seed, folder in folders.items()}
+
+    @property
+    def folders(self) -> list[Path]:
+        """The same folders without the seeds."""
+        return list(self.seeds)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The settings that decide what is computed in its own folder, as JSON keeps them."""
+        settings = {key: value for key, value in self.settings.items() if key not in MAY_DIFFER}
+        if "SEEDS" in settings:
+            settings["SEEDS"] = settings["SEEDS"][:1]  # the other ones have folders of their own
+        return json.loads(json.dumps(settings))
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the notebook and its settings, whatever the seed: of that, a folder has its own."""
+        settings = {key: value for key, value in self.identity.items() if key != "SEEDS"}
+        return settings_fingerprint({"notebook": self.name} | settings)
+
+    @property
+    def source_hash(self) -> str:
+        return hashlib.sha256(self.source.read_bytes()).hexdigest()
+
+
+def plan(
+    profile: str,
+    run_dir: Path,
+    notebooks: Path,
+    *,
+    only: Sequence[str] = (),
+    overrides: Mapping[str, str] | None = None,
+    catalogue: Mapping[str, profiles.Notebook] = profiles.NOTEBOOKS,
+    table: Mapping[str, Mapping[str, Mapping[str, Any]]] = profiles.PROFILES,
+) -> list[Task]:
+    """Decide what to run, and check every parameter of every notebook before anything runs.
+
+    Args:
+        profile: one of the profiles in the table.
+        run_dir: results/<run>.
+        notebooks: folder of the notebooks' sources.
+        only: names or numbers of notebooks; none for all.
+        overrides: parameters from the command line, as text; each applies to every chosen
+            notebook that has it.
+
+    Raises:
+        ValueError: an unknown profile, notebook or parameter, or a parameter of a wrong type.
+        FileNotFoundError: a notebook of the catalogue is missing.
+    """
+    if profile not in table:
+        raise ValueError(f"there is no profile {profile!r}; choose one of {', '.join(table)}")
+    names = profiles.in_order(only or catalogue, catalogue)
+    notebooks = Path(notebooks).resolve()
+    overrides = dict(overrides or {})
+    unused = set(overrides)
+    tasks = []
+    for name in names:
+        entry, source = catalogue[name], notebooks / f"{name}.ipynb"
+        defaults = default_parameters(source)
+        chosen = {
+            key: from_text(name, key, overrides[key], defaults[key])
+            for key in overrides.keys() & defaults.keys()
+        }
+        unused -= chosen.keys()
+        for pattern, variant in _variants(name, entry, chosen).items():
+            injected = {
+                **table[profile][variant.kind or entry.kind],
+                **variant.parameters,
+                **chosen,
+            }
+            check_parameters(name, injected, defaults)
+            settings = defaults | injected
+            folder = Path(run_dir).resolve() / name / pattern.format_map(settings)
+            if "SEEDS" in settings:
+                seed_folders(folder, settings["SEEDS"])  # refuses what are no seeds
+            injected["RUN_DIR"] = str(folder)
+            check_parameters(name, injected, defaults)
+            needs = (*entry.needs, *variant.needs)
+            task = Task(
+                name,
+                source,
+                folder,
+                injected,
+                settings,
+                title=f"{name}/{folder.name}" if entry.variants else name,
+                model=variant.model and settings.get("MODEL", variant.model),
+                needs=needs,
+                reads=tuple(need.split("/")[0] for need in (*needs, *entry.after)),
+            )
+            tasks.append(task)
+    order = profiles.FIRST.get(profile, ())
+    tasks.sort(key=lambda task: _place(task.title, order))
+    if unused:
+        raise ValueError(
+            f"none of the chosen notebooks has a parameter {' or '.join(sorted(unused))}; "
+            f"{names[-1]} has {', '.join(default_parameters(tasks[-1].source))}"
+        )
+    return tasks
+
+
+def _place(title: str, order: Sequence[str]) -> int:
+    """How early a task comes: what the order does not name keeps its place after the rest."""
+    return next((n for n, start in enumerate(order) if title.startswith(start)), len(order))
+
+
+def _variants(
+    name: str, entry: profiles.Notebook, chosen: Mapping[str, Any]
+) -> dict[str, profiles.Variant]:
+    """The variants of a notebook whose own parameters agree with those of the command line.
+
+    Raises:
+        ValueError: none does.
+    """
+    found = {
+        pattern: variant
+        for pattern, variant in entry.tasks.items()
+        if all(chosen.get(key, value) == value for key, value in variant.parameters.items())
+    }
+    if not found:
+        given = ", ".join(f"{key} {value!r}" for key, value in chosen.items())
+        raise ValueError(
+            f"{name} has no variant with {given}; it has {', '.join(entry.tasks)} (choose other "
+            "notebooks with --only)"
+        )
+    return found
+
+
+def default_parameters(source: Path) -> dict[str, Any]:
+    """The parameters of a notebook with their defaults.
+
+    Raises:
+        FileNotFoundError: there is no such notebook.
+        ValueError: a default is not a literal.
+    """
+    if not source.is_file():
+        raise FileNotFoundError(f"there is no notebook {source}; restore it from the repository")
+    defaults = {}
+    for name, parameter in papermill.inspect_notebook(verbatim(source)).items():
+        try:
+            defaults[name] = ast.literal_eval(parameter["default"])
+        except (ValueError, SyntaxError) as error:
+            raise ValueError(
+                f"{source.name}: the default of {name} is {parameter['default']}; write a literal"
+            ) from error
+    return defaults
+
+
+def check_parameters(notebook: str, values: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
+    """Refuse parameters that a notebook does not have, or values of another type.
+
+    Raises:
+        ValueError: with the notebook, the parameter and what is expected.
+    """
+    for name, value in values.items():
+        if name not in defaults:
+            raise ValueError(
+                f"{notebook} has no parameter {name}; it has {', '.join(defaults) or 'none'}"
+            )
+        wanted = _type(name, defaults[name])
+        fits = wanted is None or type(value) in {wanted, int if wanted is float else wanted}
+        if not fits and not (value is None and defaults[name] is None):
+            raise ValueError(f"{notebook}: {name} is {TYPE_NAMES[wanted]}, not {value!r}")
+        if value == []:
+            raise ValueError(f"{notebook}: {name} must not be empty")
+
+
+def from_text(notebook: str, name: str, text: str, default: Any) -> Any:
+    """A parameter's value from the command line: text as it is, everything else as a literal."""
+    wanted = _type(name, default)
+    if wanted is str and not (default is None and text == "None"):
+        return text
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        expected = TYPE_NAMES.get(wanted, "a literal")
+        raise ValueError(f"{notebook}: {name} is {expected}, not {text!r}") from None
+
+
+def _type(name: str, default: Any) -> type | None:
+    """The type that a parameter's values have; None if any will do."""
+    wanted = OPTIONAL.get(name) if default is None else type(default)
+    return wanted if wanted in TYPE_NAMES else None
+
+
+def verbatim(path: Path) -> str:
+    """A path that papermill's formatting of paths leaves alone."""
+    return str(path).replace("{", "{{").replace("}", "}}")
