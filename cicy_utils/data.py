@@ -12,11 +12,14 @@ import argparse
 import hashlib
 import os
 import sys
-import zipfile
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
+from cicy_utils.archives import Refused, ZipArchive, open_zip, read_npy
 
 HODGE_NAMES = ("h11", "h21", "h31", "h22")
 SHAPE = (16, 20)
@@ -62,27 +65,44 @@ def load_cicy4(
     layout: str = "stored",
     subset: int | None = None,
     subset_seed: int = 0,
+    drop: bool = False,
 ) -> Cicy4:
     """Load the list of four-folds.
 
+    Every entry of a source other than the bundled one is validated (:mod:`cicy_utils.validation`);
+    entries that the source marks as products are left out. The first time this takes a minute or
+    two for a complete list; after that it comes from a cache (:mod:`cicy_utils.sources`).
+
     Args:
-        source: ``"bundled"`` for the list that comes with this package, or the path of an npz
-            file with arrays ``matrix`` uint8 (N, 16, 20) and ``hodge`` int16 (N, 4).
+        source: ``"bundled"`` for the list that comes with this package, or the path of one of
+
+            - an npz file with arrays ``matrix`` uint8 (N, 16, 20) and ``hodge`` int16 (N, 4);
+            - the published text ``cicy4list.txt`` or a zip file with it;
+            - a folder or zip file with the Kaggle arrays ``conf.npy``, ``hodge.npy``,
+              ``direct.npy``;
+            - a folder with one of these files.
         layout: the order in which a network sees the rows, one of ``LAYOUTS``; see
             :func:`arrange`.
         subset: number of configurations to draw without replacement (they keep the order of the
             list); None for all.
         subset_seed: seed of that draw.
+        drop: leave out entries that break a rule, with a warning; otherwise they are an error.
 
     Raises:
         FileNotFoundError: no file at the source.
-        ValueError: the file is damaged or holds something else, or an argument is out of range.
+        ValueError: the file is damaged or holds something else, an entry breaks a rule, or an
+            argument is out of range.
     """
     _require_layout(layout)
-    path = find_bundled() if source == "bundled" else Path(source)
-    matrices, hodge = read_npz(path)
     if source == "bundled":
+        path = find_bundled()
+        matrices, hodge = read_npz(path)
         _verify_checksums(path, matrices, hodge)
+    else:
+        from cicy_utils.sources import read_list  # it needs this module
+
+        found = read_list(source, drop=drop)
+        matrices, hodge = found.matrices, found.hodge
     if subset is not None:
         if not 0 < subset <= len(matrices):
             raise ValueError(f"subset must be between 1 and {len(matrices):,}, not {subset}")
@@ -168,21 +188,35 @@ def read_npz(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            matrices, hodge = archive["matrix"], archive["hodge"]
-    except (zipfile.BadZipFile, KeyError, ValueError, EOFError, OSError) as error:
-        raise ValueError(
-            f"{path} is not an npz file with the arrays 'matrix' and 'hodge', or it is damaged "
-            f"({error}); fetch or rebuild it"
-        ) from error
-    if matrices.dtype != np.uint8 or matrices.ndim != 3 or matrices.shape[1:] != SHAPE:
-        raise ValueError(f"{path}: 'matrix' must be uint8 (N, 16, 20), not {_describe(matrices)}")
-    if hodge.dtype != np.int16 or hodge.shape != (len(matrices), len(HODGE_NAMES)):
-        raise ValueError(
-            f"{path}: 'hodge' must be int16 ({len(matrices)}, 4), not {_describe(hodge)}"
-        )
+    with open_zip(path) as archive:
+        matrices = _read_member(archive, "matrix", np.uint8)
+        hodge = _read_member(archive, "hodge", np.int16)
+    if matrices.shape[1:] != SHAPE:
+        raise Refused(f"{path}: 'matrix' must be uint8 (N, 16, 20), not {_describe(matrices)}")
+    if hodge.shape != (len(matrices), len(HODGE_NAMES)):
+        raise Refused(f"{path}: 'hodge' must be int16 ({len(matrices)}, 4), not {_describe(hodge)}")
     return matrices, hodge
+
+
+def _read_member(archive: ZipArchive, name: str, dtype: type) -> np.ndarray:
+    """One array of an npz file, if it has the type expected."""
+    member = archive.find(f"{name}.npy")
+    if not member:
+        raise Refused(
+            f"{archive.path} has no array '{name}'; give an npz file with 'matrix' and 'hodge'"
+        )
+    with read_npy(archive, member) as (header, chunks):
+        if header.dtype != dtype or any(axis > max(SHAPE) for axis in header.shape[1:]):
+            raise Refused(
+                f"{archive.path}: '{name}' must be {np.dtype(dtype)}, with at most "
+                f"{SHAPE[0]} x {SHAPE[1]} numbers an entry, not {header.dtype} {header.shape}"
+            )
+        array = np.empty(header.shape, dtype)
+        start = 0
+        for chunk in chunks:
+            array[start : start + len(chunk)] = chunk
+            start += len(chunk)
+    return array
 
 
 def checksum(array: np.ndarray) -> str:
@@ -193,6 +227,11 @@ def checksum(array: np.ndarray) -> str:
 def fingerprint(matrices: np.ndarray, hodge: np.ndarray) -> str:
     """One sha256 for a list: of its configuration matrices followed by its Hodge numbers."""
     return hashlib.sha256((checksum(matrices) + checksum(hodge)).encode()).hexdigest()
+
+
+def is_complete_list(matrices: np.ndarray, hodge: np.ndarray) -> bool:
+    """Whether these are, byte for byte, the arrays of the bundled list."""
+    return checksum(matrices) == CHECKSUMS["matrix"] and checksum(hodge) == CHECKSUMS["hodge"]
 
 
 def _verify_checksums(path: Path, matrices: np.ndarray, hodge: np.ndarray) -> None:
@@ -213,22 +252,112 @@ def _describe(array: np.ndarray) -> str:
     return f"{array.dtype} {array.shape}"
 
 
+# ---------------------------------------------------------------------------------------------
+# Command line
+# ---------------------------------------------------------------------------------------------
+# What the commands call needs this module, and is imported when a command runs.
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """The command ``python -m cicy_utils.data verify``; returns the exit code."""
+    """The command ``python -m cicy_utils.data``; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m cicy_utils.data")
-    commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("verify", help="recompute every number in the list (a few minutes)")
-    parser.parse_args(arguments)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    from cicy_utils.verification import verify  # it needs this module
+    def command(name: str, run: Callable[[argparse.Namespace], bool], text: str):
+        added = commands.add_parser(name, help=text, description=text)
+        added.set_defaults(run=run)
+        return added
 
+    command("verify", _verify, "recompute every number in the bundled list (a few minutes)")
+
+    fetch = command("fetch", _fetch, "download the published list and record its checksum")
+    fetch.add_argument("--url", help="default: the page of the authors of the list")
+    fetch.add_argument("--folder", type=Path, help="where to put it; default: the cache folder")
+    fetch.add_argument("--sha256", help="the checksum it must have, if you know it")
+
+    check = command("check", _check, "say which entries of a list break which rule")
+    check.add_argument("source", help="'bundled', a file or a folder; see load_cicy4")
+    check.add_argument("--report", type=Path, help="a CSV file for all of them")
+
+    compare = command("compare", _compare, "say whether two lists are the same up to permutations")
+    compare.add_argument("first", help="'bundled', a file or a folder; see load_cicy4")
+    compare.add_argument("second")
+    compare.add_argument("--drop", action="store_true", help="leave out entries that break a rule")
+
+    convert = command("convert", _convert, "write the sound entries of a list to an npz file")
+    convert.add_argument("source", help="'bundled', a file or a folder; see load_cicy4")
+    convert.add_argument("output", type=Path, help="*.npz, or *.txt or *.zip for the Oxford format")
+    convert.add_argument("--drop", action="store_true", help="leave out entries that break a rule")
+
+    options = parser.parse_args(arguments)
     try:
-        sound = verify(say=lambda line: print(line, flush=True))
-    except (FileNotFoundError, ValueError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", UserWarning)
+            warnings.showwarning = _say_warning
+            return 0 if options.run(options) else 1
+    except (OSError, ValueError) as error:
         print(f"FAILED: {error}", file=sys.stderr)
         return 1
-    print("everything agrees" if sound else "FAILED: see above", flush=True)
-    return 0 if sound else 1
+
+
+def _say_warning(message, *_, **__) -> None:
+    print(f"note: {message}", file=sys.stderr)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _verify(options: argparse.Namespace) -> bool:
+    from cicy_utils.verification import verify
+
+    sound = verify(say=_say)
+    _say("everything agrees" if sound else "FAILED: see above")
+    return sound
+
+
+def _fetch(options: argparse.Namespace) -> bool:
+    from cicy_utils.fetching import URL, fetch
+
+    path = fetch(options.url or URL, folder=options.folder, sha256=options.sha256)
+    _say(f"{path}\nload it with load_cicy4({str(path)!r}), or set SOURCE in a notebook")
+    return True
+
+
+def _check(options: argparse.Namespace) -> bool:
+    from cicy_utils.sources import check
+
+    report = check(options.source)
+    _say(report.text())
+    if options.report:
+        report.write_csv(options.report)
+    return not len(report.faults)
+
+
+def _compare(options: argparse.Namespace) -> bool:
+    from cicy_utils.comparison import compare
+
+    comparison = compare(options.first, options.second, drop=options.drop)
+    _say(comparison.text())
+    return comparison.same
+
+
+def _convert(options: argparse.Namespace) -> bool:
+    from cicy_utils.checkpoint import write_atomically
+    from cicy_utils.published import write_text
+
+    data = load_cicy4(options.source, drop=options.drop)
+    if options.output.suffix == ".npz":
+        write_atomically(
+            options.output,
+            lambda file: np.savez_compressed(file, matrix=data.matrices, hodge=data.hodge),
+        )
+    elif options.output.suffix in (".txt", ".zip"):
+        write_text(options.output, data)
+    else:
+        raise ValueError(f"{options.output} must end in .npz, .txt or .zip")
+    _say(f"{options.output}: {len(data):,} configurations, fingerprint {data.fingerprint}")
+    return True
 
 
 if __name__ == "__main__":

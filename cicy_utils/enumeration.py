@@ -115,6 +115,26 @@ def canonical_form(matrix: ArrayLike) -> np.ndarray:
     return _canonical(matrix).astype(np.uint8)
 
 
+def canonical_forms(matrices: np.ndarray) -> np.ndarray:
+    """The canonical form of many matrices; see :func:`canonical_form`.
+
+    Args:
+        matrices: uint8 (N, rows, columns) of valid configurations, padded with zeros around them.
+
+    Returns:
+        uint8 (N, rows, columns), padded with zeros at the end.
+    """
+    result = np.zeros_like(matrices)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for start, forms in zip(
+            range(0, len(matrices), _CHUNK),
+            pool.map(_canonical_all, _chunks(matrices)),
+            strict=True,
+        ):
+            result[start : start + len(forms)] = forms
+    return result
+
+
 def breaks_rules(matrices: np.ndarray) -> np.ndarray:
     """Which matrices have a redundant piece or an ineffective split, or are not in canonical form.
 
@@ -371,6 +391,15 @@ def _minimal_mask(matrices):
     for index in range(len(matrices)):
         mask[index] = _minimal(trimmed(matrices[index].astype(np.int64)))
     return mask
+
+
+@njit(cache=True, nogil=True)
+def _canonical_all(matrices):
+    result = np.zeros_like(matrices)
+    for index in range(len(matrices)):
+        form = _canonical(trimmed(matrices[index].astype(np.int64)))
+        result[index, : form.shape[0], : form.shape[1]] = form
+    return result
 
 
 @njit(cache=True, nogil=True)

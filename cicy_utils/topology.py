@@ -132,7 +132,7 @@ def hodge_numbers_batch(matrices: np.ndarray) -> np.ndarray:
 # What a configuration matrix must satisfy
 # ---------------------------------------------------------------------------------------------
 
-VALID, _NEGATIVE, _EMPTY, _ZERO_ROW, _ZERO_COLUMN, _ROW_SUM, _DIMENSION, _PRODUCT, _HALL, _LARGE = (
+VALID, _NEGATIVE, _EMPTY, _ZERO_ROW, _ZERO_COLUMN, _ROW_SUM, _DIMENSION, PRODUCT, _HALL, _LARGE = (
     range(10)
 )
 _MESSAGES = {
@@ -146,12 +146,17 @@ _MESSAGES = {
     "projective factor",
     _DIMENSION: "its rows of sum n + 1 give a manifold of dimension (sum of all n) - (columns) = "
     "{value}; only dimensions 3 and 4 are supported",
-    _PRODUCT: "row {row} shares no chain of columns with the first row; the matrix is "
+    PRODUCT: "row {row} shares no chain of columns with the first row; the matrix is "
     "block-diagonal and the manifold a product",
     _HALL: "column {column} is one of a set of columns whose rows have total dimension no larger "
     "than their number; the manifold is empty or several copies of a smaller one",
     _LARGE: "its intersection numbers could exceed 64-bit integers",
 }
+
+
+def rule_message(code: int, row: int, column: int, value: int) -> str:
+    """The sentence that goes with what :func:`broken_rule` returned; the code is not VALID."""
+    return _MESSAGES[code].format(row=row, column=column, value=value)
 
 
 def checked_matrix(matrix: ArrayLike) -> np.ndarray:
@@ -173,9 +178,7 @@ def checked_matrix(matrix: ArrayLike) -> np.ndarray:
     array = array.astype(np.int64)
     code, row, column, value = broken_rule(array)
     if code != VALID:
-        raise ValueError(
-            "configuration matrix: " + _MESSAGES[code].format(row=row, column=column, value=value)
-        )
+        raise ValueError("configuration matrix: " + rule_message(code, row, column, value))
     return trimmed(array)
 
 
@@ -209,9 +212,7 @@ def _check_batch(matrices: np.ndarray) -> int:
         return 4
     index, code, row, column, value = _first_broken_rule(matrices)
     if code != VALID:
-        raise ValueError(
-            f"configuration {index}: " + _MESSAGES[code].format(row=row, column=column, value=value)
-        )
+        raise ValueError(f"configuration {index}: " + rule_message(code, row, column, value))
     if index >= 0:
         raise ValueError(
             f"configuration {index}: it has dimension {value}, unlike those before it; "
@@ -264,7 +265,7 @@ def broken_rule(padded):
         return _DIMENSION, 0, 0, dimension
     row = _disconnected_row(matrix)
     if row >= 0:
-        return _PRODUCT, top + row, 0, 0
+        return PRODUCT, top + row, 0, 0
     column = _hall_violation(matrix > 0, n)
     if column >= 0:
         return _HALL, 0, left + column, 0

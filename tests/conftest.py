@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,12 @@ import pytest
 from cicy_utils.data import Cicy4, load_cicy4
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory) -> None:
+    """Tests leave the user's cache alone; processes that they start inherit this."""
+    os.environ["CICY4_CACHE"] = str(tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(scope="session")
@@ -23,6 +30,14 @@ def cicy4() -> Cicy4:
 def cicy4_sample() -> Cicy4:
     """A few hundred configurations of the list, small ones and large ones."""
     return load_cicy4(subset=300)
+
+
+@pytest.fixture(scope="session")
+def cicy4_few(cicy4_sample) -> Cicy4:
+    """Thirty configurations, for tests that validate them again and again."""
+    return Cicy4(
+        cicy4_sample.matrices[::10], cicy4_sample.hodge[::10], "few", "stored", "not computed"
+    )
 
 
 @pytest.fixture(scope="session")

@@ -175,16 +175,41 @@ def test_files_with_other_content(tmp_path, cicy4_sample):
     text = tmp_path / "text.npz"
     text.write_text("{{1, 1, {{6}}}}")
     cases = {
-        text: "not an npz file",
-        saved(tmp_path, "names", a=matrices, b=hodge): "'matrix' and 'hodge'",
+        text: "damaged or truncated zip file",
+        saved(tmp_path, "names", a=matrices, b=hodge): "no array 'matrix'",
         saved(tmp_path, "dtype", matrix=matrices / 6, hodge=hodge): "must be uint8",
         saved(tmp_path, "shape", matrix=matrices[:, :15], hodge=hodge): "must be uint8",
+        saved(tmp_path, "large", matrix=np.zeros((1, 1 << 20), "u1"), hodge=hodge): "must be uint8",
         saved(tmp_path, "count", matrix=matrices, hodge=hodge[:-1]): "must be int16",
-        saved(tmp_path, "pickle", matrix=np.array([{}]), hodge=hodge): "not an npz file",
+        saved(tmp_path, "pickle", matrix=np.array([{}]), hodge=hodge): "Python objects",
     }
     for path, message in cases.items():
         with pytest.raises(ValueError, match=message):
             load_cicy4(path)
+
+
+def test_check_and_convert(tmp_path, cicy4_few, capsys):
+    hodge = cicy4_few.hodge.copy()
+    hodge[4, 3] += 1
+    source = saved(tmp_path, "own", matrix=cicy4_few.matrices, hodge=hodge)
+    report = tmp_path / "report.csv"
+    assert data.main(["check", str(source), "--report", str(report)]) == 1
+    assert "30 entries, 0 products, 29 sound, 1 broken" in capsys.readouterr().out
+    assert len(report.read_text().splitlines()) == 3  # both relations break
+
+    output = tmp_path / "sound.npz"
+    assert data.main(["convert", str(source), str(output)]) == 1
+    assert "break a rule" in capsys.readouterr().err
+    assert not output.exists()
+    for name in ("sound.npz", "sound.txt", "sound.zip"):
+        output = tmp_path / name
+        assert data.main(["convert", str(source), str(output), "--drop"]) == 0
+        assert "note: " in (noted := capsys.readouterr().err)
+        assert "1 entries that break a rule were left out" in noted
+        assert (load_cicy4(output).hodge == np.delete(hodge, 4, axis=0)).all()
+    assert data.main(["check", str(output)]) == 0
+    assert data.main(["convert", str(output), str(tmp_path / "sound.dat")]) == 1
+    assert "must end in .npz, .txt or .zip" in capsys.readouterr().err
 
 
 def saved(folder, name, **arrays):

@@ -1,0 +1,227 @@
+"""From any file of four-folds to a list that can be trusted: read, validated, cached.
+
+Reading the published file takes seconds and validating it a minute or two, so the result is kept
+in a cache folder: ``CICY4_CACHE``, or ``cicy4-hodge`` where the system keeps caches. An entry of
+the cache is named after the sha256 of what it was made from and after its own sha256; it is used
+only if both agree, and made again if not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import sys
+import tempfile
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cicy_utils import kaggle_arrays, published
+from cicy_utils.archives import Folder, Refused, is_zip, open_zip
+from cicy_utils.data import FILE_NAME, find_bundled, is_complete_list, read_npz
+from cicy_utils.validation import Entries, Report, validate
+
+CACHE_VARIABLE = "CICY4_CACHE"
+_CACHE_VERSION = "1"  # another number when the same source would give another list
+_CACHED = ("matrix", "hodge", "positions", "broken")
+
+
+@dataclass(frozen=True)
+class SourceList:
+    """The sound connected configurations of a source.
+
+    Attributes:
+        matrices: uint8 (N, 16, 20).
+        hodge: int16 (N, 4).
+        positions: int64 (N,), which entries of the source they are, counted from 0.
+        broken: int64, the entries left out because they break a rule.
+    """
+
+    matrices: np.ndarray
+    hodge: np.ndarray
+    positions: np.ndarray
+    broken: np.ndarray
+
+
+def read_list(source: str | Path, *, drop: bool = False, cache: bool = True) -> SourceList:
+    """The list in a file or folder, every entry of it validated.
+
+    Args:
+        source: what :func:`read_entries` takes, or ``"bundled"``.
+        drop: leave out entries that break a rule, with a warning; otherwise they are an error.
+        cache: look into the cache, and keep the result there.
+
+    Raises:
+        FileNotFoundError: there is nothing at the source.
+        Refused: the source is damaged or no list of four-folds, an entry breaks a rule, or no
+            sound entry is left.
+    """
+    path = find_bundled() if source == "bundled" else locate(source)
+    if path.suffix == ".npz" and is_complete_list(*(arrays := read_npz(path))):
+        # `python -m cicy_utils.data verify` has checked every number of this one
+        return SourceList(*arrays, np.arange(len(arrays[0])), np.zeros(0, np.int64))
+    key = _key(path, drop) if cache else ""
+    found = _from_cache(key) if cache else None
+    if not found:
+        found, report = _validated(path)
+        if not drop:
+            report.require_sound()
+        if cache:
+            _into_cache(key, found)
+    if not len(found.matrices):
+        raise Refused(f"{path} has no sound entry; give a list of four-folds")
+    if len(found.broken):
+        warnings.warn(
+            f"{path}: {len(found.broken):,} entries that break a rule were left out; `python -m "
+            "cicy_utils.data check` lists them",
+            stacklevel=2,
+        )
+    return found
+
+
+def check(source: str | Path) -> Report:
+    """The report on every entry of a source, nothing cached.
+
+    Raises:
+        FileNotFoundError, Refused: as :func:`read_entries`.
+    """
+    path = find_bundled() if source == "bundled" else locate(source)
+    return validate(read_entries(path), path)
+
+
+def locate(source: str | Path) -> Path:
+    """The file, or the folder with the Kaggle arrays, that a path stands for.
+
+    Raises:
+        FileNotFoundError: there is nothing, or a folder without any list.
+    """
+    path = Path(source)
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise FileNotFoundError(f"there is no file {path}")
+    names = (kaggle_arrays.CONFIGURATIONS, "cicy4list.zip", published.TEXT_NAME, FILE_NAME)
+    for name in names:
+        if (path / name).is_file():
+            return path if name == kaggle_arrays.CONFIGURATIONS else path / name
+    raise FileNotFoundError(f"the folder {path} has none of {', '.join(names)}; give another one")
+
+
+def read_entries(path: Path) -> Entries:
+    """All entries of a source, as they are there.
+
+    Args:
+        path: an npz file with ``matrix`` and ``hodge``; an Oxford text, or a zip file with it;
+            the Kaggle arrays in a folder or zip file. Which of them it is, its content tells.
+
+    Raises:
+        FileNotFoundError: there is nothing.
+        Refused: it is damaged or none of these.
+    """
+    try:
+        if path.is_dir():
+            return kaggle_arrays.read_arrays(Folder(path))
+        if not path.is_file():
+            raise FileNotFoundError(f"there is no file {path}")
+        if path.suffix == ".npz":
+            return _from_npz(path)
+        if not is_zip(path):
+            return published.read_text(path)
+        with open_zip(path) as archive:
+            if archive.find("matrix.npy"):
+                return _from_npz(path)
+            if archive.find(kaggle_arrays.CONFIGURATIONS):
+                return kaggle_arrays.read_arrays(archive)
+        return published.read_text(path)
+    except (PermissionError, IsADirectoryError) as error:
+        raise Refused(f"{path} cannot be read ({error.strerror}); change that") from error
+
+
+def _from_npz(path: Path) -> Entries:
+    matrices, hodge = read_npz(path)
+    count = len(matrices)
+    return Entries(matrices, hodge, np.zeros(count, np.bool_), np.zeros((count, 4), np.int64))
+
+
+def _validated(path: Path) -> tuple[SourceList, Report]:
+    entries = read_entries(path)
+    report = validate(entries, path)
+    found = SourceList(
+        entries.matrices[report.kept], entries.hodge[report.kept], report.kept, report.broken
+    )
+    return found, report
+
+
+# ---------------------------------------------------------------------------------------------
+# Cache
+# ---------------------------------------------------------------------------------------------
+
+
+def cache_folder() -> Path:
+    """Where parsed lists and fetched files are kept; it need not exist."""
+    if named := os.environ.get(CACHE_VARIABLE):
+        return Path(named)
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "cicy4-hodge"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cicy4-hodge"
+
+
+def file_checksum(path: Path) -> str:
+    """sha256 of a file, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _key(path: Path, drop: bool) -> str:
+    """A sha256 of everything that decides what the list will be."""
+    files = [path]
+    if path.is_dir():
+        names = (kaggle_arrays.CONFIGURATIONS, kaggle_arrays.HODGE, kaggle_arrays.DIRECT)
+        files = [path / name for name in names if (path / name).is_file()]
+    parts = [_CACHE_VERSION, str(drop)]
+    for file in files:
+        parts += [file.suffix, file_checksum(file)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _from_cache(key: str) -> SourceList | None:
+    for path in sorted(cache_folder().glob(f"{key}-*.npz")):
+        content = path.read_bytes()
+        if path.stem.removeprefix(f"{key}-") != hashlib.sha256(content).hexdigest():
+            continue  # damaged; it is made again
+        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+            return SourceList(*(archive[name] for name in _CACHED))
+    return None
+
+
+def _into_cache(key: str, found: SourceList) -> None:
+    content = io.BytesIO()
+    arrays = (found.matrices, found.hodge, found.positions, found.broken)
+    np.savez_compressed(content, **dict(zip(_CACHED, arrays, strict=True)))
+    digest = hashlib.sha256(content.getbuffer()).hexdigest()
+    folder = cache_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # a name of its own: several processes may be doing the same
+        with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
+            temporary = Path(file.name)
+            try:
+                file.write(content.getbuffer())
+                file.flush()
+                os.fsync(file.fileno())
+                temporary.replace(folder / f"{key}-{digest}.npz")
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
+        for other in folder.glob(f"{key}-*.npz"):
+            if other.name != f"{key}-{digest}.npz":
+                other.unlink(missing_ok=True)  # damaged ones
+    except OSError as error:
+        warnings.warn(
+            f"the list was not cached in {folder} ({error.strerror}); set {CACHE_VARIABLE} to a "
+            "folder that can be written, or it will be parsed every time",
+            stacklevel=3,
+        )

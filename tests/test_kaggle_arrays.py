@@ -1,0 +1,171 @@
+"""The arrays of the Kaggle data set: values, marks, own splits, refusals."""
+
+from __future__ import annotations
+
+import zipfile
+
+import numpy as np
+import pytest
+
+from cicy_utils.archives import Folder, Refused
+from cicy_utils.data import LAYOUTS, arrange, load_cicy4
+from cicy_utils.kaggle_arrays import kaggle_split, open_container, read_arrays
+from cicy_utils.validation import validate
+
+PRODUCT = np.zeros((16, 20))
+PRODUCT[:2, :2] = [[4, 0], [0, 4]]
+PARTS = {
+    "Xtrain": range(0, 30, 2),
+    "Xvalid": (1, 3, 5),
+    "Xtest": range(7, 30, 2),
+    "Xtrain_80": [*range(0, 30, 2), 7, 9],
+    "Xtest_80": range(11, 30, 2),
+}
+
+
+def save_arrays(folder, few, dtype="f4"):
+    """The data set for a few configurations with a product in front, splits without it."""
+    folder.mkdir(exist_ok=True)
+    conf = np.concatenate([PRODUCT[None], few.matrices]) / 6
+    hodge = np.concatenate([np.zeros((1, 4)), few.hodge])
+    np.save(folder / "conf.npy", conf.astype(dtype))
+    np.save(folder / "hodge.npy", hodge.astype("i8"))
+    np.save(folder / "direct.npy", np.arange(len(conf)) == 0)
+    for name, indices in PARTS.items():
+        np.save(folder / f"conf_{name}.npy", conf[1:][list(indices)].astype(dtype))
+        np.save(folder / f"hodge_{name.replace('X', 'y')}.npy", few.hodge[list(indices)])
+    return folder
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f4", ">f8"])
+def test_arrays_are_read(tmp_path, cicy4_few, dtype):
+    entries = read_arrays(Folder(save_arrays(tmp_path / "set", cicy4_few, dtype)))
+    assert (entries.matrices[0] == PRODUCT).all()
+    assert (entries.matrices[1:] == cicy4_few.matrices).all()
+    assert (entries.hodge[1:] == cicy4_few.hodge).all()
+    assert entries.product.tolist() == [True] + [False] * 30
+    report = validate(entries, "set")
+    assert (report.products, len(report.kept), len(report.faults)) == (1, 30, 0)
+
+
+def test_integers_are_degrees(tmp_path, cicy4_few):
+    folder = save_arrays(tmp_path / "set", cicy4_few)
+    np.save(folder / "conf.npy", np.concatenate([PRODUCT[None], cicy4_few.matrices]).astype("i8"))
+    (folder / "direct.npy").unlink()
+    entries = read_arrays(Folder(folder))
+    assert (entries.matrices[1:] == cicy4_few.matrices).all()
+    assert not entries.product.any()
+
+
+def test_a_channel_axis_is_ignored(tmp_path, cicy4_few):
+    folder = save_arrays(tmp_path / "set", cicy4_few)
+    np.save(folder / "conf.npy", np.load(folder / "conf.npy")[:, None])
+    assert (read_arrays(Folder(folder)).matrices[1:] == cicy4_few.matrices).all()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -1 / 6, 0.3, 43.0, 1e300])
+def test_numbers_that_are_no_degrees(tmp_path, cicy4_few, value):
+    folder = save_arrays(tmp_path / "set", cicy4_few, "f8")
+    conf = np.load(folder / "conf.npy")
+    conf[5, 1, 2] = value
+    np.save(folder / "conf.npy", conf)
+    report = validate(read_arrays(Folder(folder)), "set")
+    assert report.broken.tolist() == [5]
+    assert "entry 5: row 1, column 2 is no integer from 0 to 255" in report.text()
+
+
+@pytest.mark.parametrize("value", [np.nan, -3.0, 0.5, 40_000.0])
+def test_numbers_that_are_no_labels(tmp_path, cicy4_few, value):
+    folder = save_arrays(tmp_path / "set", cicy4_few)
+    hodge = np.load(folder / "hodge.npy").astype(float)
+    hodge[0, 0] = hodge[6, 2] = value  # entry 0 is a product, whose labels are not judged
+    np.save(folder / "hodge.npy", hodge)
+    report = validate(read_arrays(Folder(folder)), "set")
+    assert report.broken.tolist() == [6]
+    assert "h31 is no integer" in report.text()
+
+
+def test_marks_that_are_none(tmp_path, cicy4_few):
+    folder = save_arrays(tmp_path / "set", cicy4_few)
+    np.save(folder / "direct.npy", np.array([1, 0, 2] + [0] * 28))
+    assert validate(read_arrays(Folder(folder)), "set").broken.tolist() == [2]
+
+
+def test_arrays_of_other_shapes(tmp_path, cicy4_few):
+    for name, array, message in (
+        ("conf", np.zeros((31, 16, 19)), r"not \(N, 16, 20\)"),
+        ("hodge", np.zeros((30, 4)), r"not \(31, 4\)"),
+        ("direct", np.zeros(30), r"not \(31,\)"),
+    ):
+        folder = save_arrays(tmp_path / "set", cicy4_few)
+        np.save(folder / f"{name}.npy", array)
+        with pytest.raises(Refused, match=message):
+            read_arrays(Folder(folder))
+    (folder / "hodge.npy").unlink()
+    with pytest.raises(Refused, match=r"has no hodge\.npy"):
+        read_arrays(Folder(folder))
+
+
+def zip_of(folder, path):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for child in folder.iterdir():
+            archive.write(child, f"archive/{child.name}")
+    return path
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_own_splits(tmp_path, cicy4_few, zipped, layout):
+    source = save_arrays(tmp_path / "set", cicy4_few)
+    if zipped:
+        source = zip_of(source, tmp_path / "set.zip")
+    data = load_cicy4(source, layout=layout)
+    assert (data.matrices == arrange(cicy4_few.matrices, layout)).all()
+    split = kaggle_split(source, data)
+    assert (split.name, split.seed) == ("kaggle-72", -1)
+    assert {part: found.tolist() for part, found in split.parts.items()} == {
+        "train": list(PARTS["Xtrain"]),
+        "validation": list(PARTS["Xvalid"]),
+        "test": list(PARTS["Xtest"]),
+    }
+    larger = kaggle_split(source, data, "80")
+    assert larger.sizes == {"train": 17, "validation": 3, "test": 10}
+    assert larger.train.tolist() == list(PARTS["Xtrain_80"])
+
+
+def test_split_of_another_list(tmp_path, cicy4_few):
+    source = save_arrays(tmp_path / "set", cicy4_few)
+    part = load_cicy4(source, subset=20)
+    with pytest.raises(Refused, match=r"conf_Xtrain\.npy: \d+ of 15 entries, .* not in the list"):
+        kaggle_split(source, part)
+    assert sum(kaggle_split(source, part, drop=True).sizes.values()) == 20
+    with pytest.raises(ValueError, match="the splits 72 and 80, not '73'"):
+        kaggle_split(source, part, "73")
+    with pytest.raises(FileNotFoundError, match="no file or folder"):
+        kaggle_split(tmp_path / "none", part)
+
+
+def test_split_with_other_labels_or_twice(tmp_path, cicy4_few):
+    source = save_arrays(tmp_path / "set", cicy4_few)
+    data = load_cicy4(source)
+    labels = np.load(source / "hodge_ytest.npy")
+    np.save(source / "hodge_ytest.npy", labels + np.eye(12, 4, dtype=labels.dtype))
+    with pytest.raises(Refused, match="the labels of 4 entries are not those of the list"):
+        kaggle_split(source, data)
+    np.save(source / "hodge_ytest.npy", labels)
+    np.save(source / "conf_Xvalid.npy", np.load(source / "conf_Xtrain.npy")[:3])
+    np.save(source / "hodge_yvalid.npy", np.load(source / "hodge_ytrain.npy")[:3])
+    with pytest.raises(Refused, match="the split 72 has an entry twice"):
+        kaggle_split(source, data)
+    broken = np.load(source / "conf_Xvalid.npy")
+    broken[1] = np.nan
+    np.save(source / "conf_Xvalid.npy", broken)
+    with pytest.raises(Refused, match="entry 1 has a degree or label that is no integer"):
+        kaggle_split(source, data)
+
+
+def test_container_of_a_zip_file(tmp_path, cicy4_few):
+    folder = save_arrays(tmp_path / "set", cicy4_few)
+    with open_container(zip_of(folder, tmp_path / "set.zip")) as container:
+        entries = read_arrays(container)
+    assert (entries.matrices[1:] == cicy4_few.matrices).all()

@@ -1,0 +1,189 @@
+"""From any file to a trusted list: formats are told apart, entries validated, results cached."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cicy_utils import sources
+from cicy_utils.archives import Refused
+from cicy_utils.data import find_bundled, fingerprint, load_cicy4
+from cicy_utils.published import write_text
+from cicy_utils.sources import check, read_list
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch) -> Path:
+    """An empty cache."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("CICY4_CACHE", str(folder))
+    return folder
+
+
+@pytest.fixture
+def text(tmp_path, cicy4_few) -> Path:
+    path = tmp_path / "list.txt"
+    write_text(path, cicy4_few)
+    return path
+
+
+@pytest.fixture
+def broken_text(tmp_path, text) -> Path:
+    """The same with the first label h22 of the fourth entry changed by 2."""
+    lines = text.read_text().splitlines(keepends=True)
+    head, h22, null, false = lines[3].rsplit(",", 4)[:4]
+    lines[3] = f"{head}, {int(h22) + 2},{null},{false},\n"
+    path = tmp_path / "broken.txt"
+    path.write_text("".join(lines))
+    return path
+
+
+def test_every_format_gives_the_same_list(tmp_path, cache, cicy4_few, text):
+    write_text(tmp_path / "list.zip", cicy4_few)
+    np.savez(tmp_path / "list.npz", matrix=cicy4_few.matrices, hodge=cicy4_few.hodge)
+    shutil.copy(tmp_path / "list.npz", tmp_path / "renamed.zip")
+    shutil.copy(tmp_path / "list.zip", tmp_path / "renamed.dat")
+    for folder, name, origin in (
+        ("one", "cicy4list.txt", text),
+        ("two", "cicy4list.zip", tmp_path / "list.zip"),
+        ("three", "cicy4.npz", tmp_path / "list.npz"),
+    ):
+        (tmp_path / folder).mkdir()
+        shutil.copy(origin, tmp_path / folder / name)
+    expected = fingerprint(cicy4_few.matrices, cicy4_few.hodge)
+    places = ["list.txt", "list.zip", "list.npz", "renamed.zip", "renamed.dat", "one", "two"]
+    for place in [*places, "three"]:
+        data = load_cicy4(tmp_path / place)
+        assert data.fingerprint == expected, place
+        assert data.source == str(tmp_path / place)
+    part = load_cicy4(text, subset=7, layout="descending")
+    assert (len(part), part.layout) == (7, "descending")
+
+
+def test_things_that_are_no_list(tmp_path, cache):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(FileNotFoundError, match=r"none of conf\.npy, cicy4list\.zip"):
+        load_cicy4(empty)
+    with pytest.raises(FileNotFoundError, match="no file"):
+        load_cicy4(tmp_path / "none.zip")
+    (tmp_path / "page.zip").write_text("<html>moved</html>")
+    with pytest.raises(Refused, match=r"page\.zip, line 1, column 1: .* does not begin with '{'"):
+        load_cicy4(tmp_path / "page.zip")
+    (tmp_path / "none.txt").write_text("{}")
+    with pytest.raises(Refused, match="has no sound entry"):
+        load_cicy4(tmp_path / "none.txt")
+    assert not any(cache.glob("*.tmp"))
+
+
+def test_broken_entries_stop_the_loading_or_are_dropped(cache, cicy4_few, broken_text):
+    with pytest.raises(Refused, match=r"1 of 30 entries break a rule, .* entry 3 \(line 4\)"):
+        load_cicy4(broken_text)
+    assert not cache.exists()
+    for _ in range(2):  # parsed, then from the cache
+        with pytest.warns(UserWarning, match="1 entries that break a rule were left out"):
+            data = load_cicy4(broken_text, drop=True)
+        assert (data.matrices == np.delete(cicy4_few.matrices, 3, axis=0)).all()
+    assert len(list(cache.iterdir())) == 1
+    with pytest.raises(Refused, match="1 of 30 entries"):
+        load_cicy4(broken_text)
+
+
+def test_own_arrays_are_validated_too(tmp_path, cache, cicy4_few):
+    hodge = cicy4_few.hodge.copy()
+    hodge[2, 0] += 1
+    np.savez(tmp_path / "own.npz", matrix=cicy4_few.matrices, hodge=hodge)
+    with pytest.raises(Refused, match="the first is entry 2:"):
+        load_cicy4(tmp_path / "own.npz")
+
+
+def test_report_of_a_source(broken_text):
+    report = check(broken_text)
+    assert report.broken.tolist() == [3]
+    assert report.source == str(broken_text)
+
+
+def test_second_time_from_the_cache(cache, text, monkeypatch):
+    first = read_list(text)
+    monkeypatch.setattr(sources, "validate", None)  # it is not called again
+    second = read_list(text)
+    for name in ("matrices", "hodge", "positions", "broken"):
+        assert (getattr(first, name) == getattr(second, name)).all()
+        assert getattr(first, name).dtype == getattr(second, name).dtype
+
+
+def test_changed_source_is_read_again(cache, text):
+    before = read_list(text)
+    content = text.read_text().splitlines(keepends=True)
+    text.write_text("".join(["{" + content[1], *content[2:]]))
+    assert len(read_list(text).matrices) == len(before.matrices) - 1
+    assert len(list(cache.iterdir())) == 2
+
+
+def test_damaged_cache_is_not_trusted(cache, text, cicy4_few):
+    read_list(text)
+    (entry,) = cache.iterdir()
+    content = bytearray(entry.read_bytes())
+    for damage in (content[: len(content) // 2], b"", bytes(len(content))):
+        entry.write_bytes(damage)
+        assert (read_list(text).matrices == cicy4_few.matrices).all()
+        assert [path.name for path in cache.iterdir()] == [entry.name]
+        assert (read_list(text).matrices == cicy4_few.matrices).all()
+
+
+def test_forged_cache_is_not_trusted(cache, text, cicy4_few):
+    """A sound npz file with other labels under the name of the cached one."""
+    read_list(text)
+    (entry,) = cache.iterdir()
+    with np.load(entry) as archive:
+        arrays = dict(archive)
+    arrays["hodge"] = arrays["hodge"] + 1
+    with open(entry, "wb") as file:
+        np.savez_compressed(file, **arrays)
+    assert (read_list(text).hodge == cicy4_few.hodge).all()
+
+
+def test_cache_that_cannot_be_written(tmp_path, monkeypatch, text, cicy4_few):
+    blocked = tmp_path / "file"
+    blocked.write_text("not a folder")
+    monkeypatch.setenv("CICY4_CACHE", str(blocked / "cache"))
+    with pytest.warns(UserWarning, match="the list was not cached"):
+        found = read_list(text)
+    assert (found.matrices == cicy4_few.matrices).all()
+
+
+def test_cache_folder_follows_the_system(monkeypatch):
+    monkeypatch.delenv("CICY4_CACHE")
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
+    assert sources.cache_folder() == Path("/somewhere/cicy4-hodge")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert sources.cache_folder() == Path.home() / ".cache" / "cicy4-hodge"
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert sources.cache_folder() == Path.home() / "Library" / "Caches" / "cicy4-hodge"
+
+
+def test_copy_of_the_bundled_list_needs_no_validation(tmp_path, cache, monkeypatch, cicy4):
+    monkeypatch.setattr(sources, "validate", None)
+    found = read_list(shutil.copy(find_bundled(), tmp_path / "copy.npz"))
+    assert (found.hodge == cicy4.hodge).all()
+    assert not cache.exists()
+
+
+def test_several_processes_at_once(cache, text):
+    """Both parse and cache the same source; one entry is left, and it is whole."""
+    code = "import sys; from cicy_utils.sources import read_list; read_list(sys.argv[1])"
+    root = Path(sources.__file__).parents[1]
+    running = [
+        subprocess.Popen([sys.executable, "-c", code, str(text)], cwd=root, env=os.environ.copy())
+        for _ in range(2)
+    ]
+    assert [process.wait() for process in running] == [0, 0]
+    (entry,) = cache.iterdir()
+    assert sources.file_checksum(entry) == entry.stem.split("-")[1]
