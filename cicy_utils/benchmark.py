@@ -1,34 +1,87 @@
 """Every claim about speed, measured beside its alternative in one run.
 
-``python -m cicy_utils.benchmark`` times the Euler and Hodge numbers of the complete list, compiled
-and on one core, interleaved with the same functions in plain Python (numba switched off, on a
-sample), and prints one table. Ratios of one run mean something; single times depend on the machine.
+``python -m cicy_utils.benchmark`` times training and prediction beside the usual way of writing
+them (see `cicy_utils.benchmark_training`), on the CPU and on a GPU where there is one; loading the
+list; its exact topology beside the same functions in plain Python; the search that rebuilds it; the
+parser of the published file beside ``ast.literal_eval``; and how the cost grows. Alternatives are
+measured in alternation and medians are reported: ratios of one run mean something, while single
+times depend on the machine.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import time
 import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
+from cicy_utils import benchmark_training, published
+from cicy_utils.benchmark_training import Sizes
 from cicy_utils.data import load_cicy4
-from cicy_utils.records import environment
+from cicy_utils.enumeration import enumerate_configurations
+from cicy_utils.records import duration, environment
+from cicy_utils.stopwatch import Memory, in_new_process, interleaved, median, seconds
 from cicy_utils.topology import euler_numbers_batch, hodge_numbers_batch
 
 FUNCTIONS = {"Hodge numbers": hodge_numbers_batch, "Euler numbers": euler_numbers_batch}
+MODULE = "cicy_utils.benchmark"
 SAMPLE_SEED = 0
+QUICK = "quick, with sizes too small to claim anything"
+DASH = "–"
 
 
-def benchmark_topology(rounds: int, plain_sample: int, subset: int | None) -> pd.DataFrame:
+@dataclass(frozen=True)
+class Plan:
+    """How much is measured.
+
+    Attributes:
+        rounds: of whatever is compared; medians are reported.
+        subset: configurations for the compiled topology; None for the complete list.
+        plain_sample: configurations for the topology in plain Python.
+        dimensions: of the enumerations.
+        entries: of the list written as the published file, for the parsers.
+        growth: numbers of configurations for the Hodge numbers.
+        growth_rounds: of the growth of the cost, where nothing is compared.
+        training: sizes by kind of device.
+    """
+
+    rounds: int
+    subset: int | None
+    plain_sample: int
+    dimensions: tuple[int, ...]
+    entries: int
+    growth: tuple[int, ...]
+    growth_rounds: int
+    training: dict[str, Sizes]
+
+
+FULL = Plan(
+    3, 200_000, 300, (3,), 30_000, benchmark_training.EVERY_SIZE, 1, benchmark_training.FULL
+)
+SMALL = Plan(1, 1000, 10, (3,), 300, (1000, 4000), 1, benchmark_training.QUICK)
+
+
+def benchmark_loading(rounds: int) -> list[dict[str, Any]]:
+    """Loading the complete list in a new process, in seconds and MiB."""
+    found = [in_new_process(MODULE, {"what": "loading"}) for _ in range(rounds)]
+    return [
+        {
+            "quantity": "load_cicy4()",
+            "configurations": found[0]["configurations"],
+            "seconds": median(one["seconds"] for one in found),
+            "mib": median(one["mib"] for one in found),
+        }
+    ]
+
+
+def benchmark_topology(rounds: int, plain_sample: int, subset: int | None) -> list[dict[str, Any]]:
     """Time the exact topology, compiled and in plain Python, in alternation.
 
     Args:
@@ -41,104 +94,360 @@ def benchmark_topology(rounds: int, plain_sample: int, subset: int | None) -> pd
         (over the rounds), us_each (compiled), plain_us_each, ratio (plain over compiled, each).
     """
     matrices = load_cicy4(subset=subset, subset_seed=SAMPLE_SEED).matrices
-    for function in FUNCTIONS.values():
-        function(matrices[:10])  # compile, or load what was compiled before
-    compiled = {name: [] for name in FUNCTIONS}
-    plain = {name: [] for name in FUNCTIONS}
-    for _ in range(rounds):
-        for name, seconds in _time_in_plain_python(plain_sample).items():
-            plain[name].append(seconds / plain_sample)
-        for name, seconds in _time(matrices).items():
-            compiled[name].append(seconds)
+    _time_topology(matrices[:10])  # compile, or load what was compiled before
+    plain = {"what": "topology", "configurations": plain_sample}
+    found = interleaved(
+        {
+            "plain": lambda: in_new_process(MODULE, plain, NUMBA_DISABLE_JIT="1"),
+            "compiled": lambda: _time_topology(matrices),
+        },
+        rounds,
+    )
     rows = []
     for name in FUNCTIONS:
-        seconds = float(np.median(compiled[name]))
-        each, plain_each = seconds / len(matrices), float(np.median(plain[name]))
+        compiled = [one[name] for one in found["compiled"]]
+        each = median(compiled) / len(matrices)
+        plain_each = median(one[name] for one in found["plain"]) / plain_sample
         rows.append(
             {
                 "quantity": name,
                 "configurations": len(matrices),
-                "seconds": seconds,
-                "least": min(compiled[name]),
-                "most": max(compiled[name]),
+                "seconds": median(compiled),
+                "least": min(compiled),
+                "most": max(compiled),
                 "us_each": 1e6 * each,
                 "plain_us_each": 1e6 * plain_each,
                 "ratio": plain_each / each,
             }
         )
-    return pd.DataFrame(rows)
+    return rows
 
 
-def _time(matrices: np.ndarray) -> dict[str, float]:
-    """Seconds that each function takes for all matrices."""
-    seconds = {}
-    for name, function in FUNCTIONS.items():
-        start = time.perf_counter()
-        function(matrices)
-        seconds[name] = time.perf_counter() - start
-    return seconds
+def benchmark_enumeration(dimensions: tuple[int, ...], rounds: int) -> list[dict[str, Any]]:
+    """Rebuild lists of configurations from nothing; that of dimension 4 once, as it takes long."""
+    enumerate_configurations(3)  # compile, or load what was compiled before
+    rows = []
+    for dimension in dimensions:
+        memory, times, found = Memory(), [], np.empty(0)
+        for _ in range(rounds if dimension == 3 else 1):
+            start = time.perf_counter()
+            found = enumerate_configurations(dimension)
+            times.append(time.perf_counter() - start)
+        rows.append(
+            {
+                "dimension": dimension,
+                "configurations": len(found),
+                "seconds": median(times),
+                "mib": memory.peak(),
+            }
+        )
+    return rows
 
 
-def _time_in_plain_python(sample: int) -> dict[str, float]:
-    """The same in a new process with numba switched off, on a random sample of the list."""
-    finished = subprocess.run(
-        [sys.executable, "-m", "cicy_utils.benchmark", "--plain", str(sample)],
-        env=os.environ | {"NUMBA_DISABLE_JIT": "1"},
-        capture_output=True,
-        text=True,
-        check=True,
+def benchmark_parser(entries: int, rounds: int) -> list[dict[str, Any]]:
+    """Parse the list written as the published file, with ours and with ``ast.literal_eval``.
+
+    Returns the rows of ``published.time_parsers``: parser ("ours" or "literal_eval"), entries,
+    seconds, entries_per_second, peak_mb.
+    """
+    return published.time_parsers(entries, rounds)
+
+
+def benchmark_growth(plan: Plan) -> list[dict[str, Any]]:
+    """How the cost grows, see ``benchmark_training.benchmark_growth``; that of topology too."""
+    points = [{"what": "Hodge numbers", "configurations": n} for n in plan.growth]
+    hodge = benchmark_training.growth(
+        "cpu", "Hodge numbers", "configurations", points, plan.growth_rounds
     )
-    return json.loads(finished.stdout)
+    return [*benchmark_training.benchmark_growth(plan.training, plan.growth_rounds), hodge]
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Run the benchmark, print its table, and write it as JSON where asked."""
-    parser = argparse.ArgumentParser(prog="python -m cicy_utils.benchmark", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--plain-sample", type=int, default=300)
-    parser.add_argument("--subset", type=int, help="configurations; default: the complete list")
-    parser.add_argument("--output", type=Path, help="a JSON file for table and machine")
-    parser.add_argument("--plain", type=int, help=argparse.SUPPRESS)
-    options = parser.parse_args(arguments)
+def _time_topology(matrices: np.ndarray) -> dict[str, float]:
+    """Seconds that each function takes for all matrices."""
+    return {name: seconds(lambda f=f: f(matrices)) for name, f in FUNCTIONS.items()}
 
-    if options.plain:
-        # Machine integers that wrap around are meant to: they are hashes.
-        warnings.filterwarnings("ignore", message="overflow encountered", category=RuntimeWarning)
-        sample = load_cicy4(subset=options.plain, subset_seed=SAMPLE_SEED)
-        print(json.dumps(_time(sample.matrices)))
-        return
 
-    table = benchmark_topology(options.rounds, options.plain_sample, options.subset)
+def _loading_point(_point: dict[str, Any]) -> dict[str, Any]:
+    memory, start = Memory(), time.perf_counter()
+    data = load_cicy4()
+    took = time.perf_counter() - start
+    return {"configurations": len(data), "seconds": took, "mib": memory.peak()}
+
+
+def _topology_point(point: dict[str, Any]) -> dict[str, float]:
+    # Machine integers that wrap around are meant to: they are hashes.
+    warnings.filterwarnings("ignore", message="overflow encountered", category=RuntimeWarning)
+    sample = load_cicy4(subset=point["configurations"], subset_seed=SAMPLE_SEED)
+    return _time_topology(sample.matrices)
+
+
+def _hodge_point(point: dict[str, Any]) -> dict[str, Any]:
+    matrices = load_cicy4(subset=point["configurations"], subset_seed=SAMPLE_SEED).matrices
+    hodge_numbers_batch(matrices[:10])  # load what was compiled before
+    memory = Memory()
+    took = seconds(lambda: hodge_numbers_batch(matrices))
+    return {"seconds": took, "mib": memory.peak()}
+
+
+# What is measured in processes of their own.
+POINTS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "loading": _loading_point,
+    "topology": _topology_point,
+    "Hodge numbers": _hodge_point,
+    "epoch": benchmark_training.epoch_point,
+}
+
+
+def run(plan: Plan, parts: Sequence[str], *, quick: bool = False) -> dict[str, Any]:
+    """Measure these of ``PARTS``; the result is what ``markdown`` shows and ``--output`` writes."""
+    notes: list[str] = []
+    sizes, rounds = plan.training, plan.rounds
+    measures = {
+        "training": lambda: benchmark_training.benchmark_training(sizes, rounds, notes),
+        "steps": lambda: benchmark_training.benchmark_steps(sizes, rounds, notes),
+        "inference": lambda: benchmark_training.benchmark_inference(sizes, rounds),
+        "loading": lambda: benchmark_loading(rounds),
+        "topology": lambda: benchmark_topology(rounds, plan.plain_sample, plan.subset),
+        "enumeration": lambda: benchmark_enumeration(plan.dimensions, rounds),
+        "parser": lambda: benchmark_parser(plan.entries, rounds),
+        "growth": lambda: benchmark_growth(plan),
+    }
     here = environment()
     machine = {
         "processor": here["processor"],
+        "cores": here["cores"],
+        "GPU": here["gpu"] or "none",
         "Python": here["python"],
+        "PyTorch": here["packages"]["torch"],
         "numba": here["packages"]["numba"],
-        "rounds": options.rounds,
+        "rounds": rounds,
     }
-    content = {"machine": machine, "topology": table.to_dict(orient="records")}
+    if quick:
+        machine = {"sizes": QUICK} | machine
+    content: dict[str, Any] = {"machine": machine}
+    start = time.perf_counter()
+    for part in parts:
+        print(f"{time.perf_counter() - start:5.0f} s  {part}", file=sys.stderr, flush=True)
+        content[part] = measures[part]()
+    return content | {"notes": notes}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the benchmark, print its tables, and write it as JSON where asked."""
+    parser = argparse.ArgumentParser(prog="python -m cicy_utils.benchmark", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--quick", action="store_true", help="a minute, to see that it works")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART",
+                        help=f"some parts only: {', '.join(PARTS)}")  # fmt: skip
+    parser.add_argument("--dimension-4", action="store_true",
+                        help="also rebuild the list of four-folds: minutes more")  # fmt: skip
+    parser.add_argument("--output", type=Path, help="a JSON file for tables and machine")
+    parser.add_argument("--point", help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if options.point:
+        point = json.loads(options.point)
+        print(json.dumps(POINTS[point["what"]](point)))
+        return
+
+    plan = SMALL if options.quick else FULL
+    if options.dimension_4:
+        plan = replace(plan, dimensions=(3, 4))
+    content = run(plan, options.only, quick=options.quick)
     print(markdown(content))
     if options.output:
-        options.output.write_text(json.dumps(content, indent=1) + "\n")
+        options.output.parent.mkdir(parents=True, exist_ok=True)
+        options.output.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def markdown(content: dict[str, Any]) -> str:
-    """The table of a benchmark as Markdown, from what ``--output`` wrote."""
+    """The tables of a benchmark as Markdown, from what ``--output`` wrote."""
     machine = ", ".join(f"{key}: {value}" for key, value in content["machine"].items())
-    lines = [
-        f"Medians; {machine}.",
-        "",
-        "| exact, compiled, one core | configurations | seconds | µs each | plain Python, µs each "
-        "| ratio |",
-        "| --- | ---: | ---: | ---: | ---: | ---: |",
-    ]
-    for row in content["topology"]:
-        lines.append(
-            f"| {row['quantity']} | {row['configurations']:,} | {row['seconds']:.1f} | "
-            f"{row['us_each']:.1f} | {row['plain_us_each']:,.0f} | {row['ratio']:.0f} |"
-        )
+    lines = [f"Medians; {machine}.", *(f"Note: {note}." for note in content.get("notes", []))]
+    for part, show in PARTS.items():
+        if content.get(part):
+            lines += ["", *show(content[part])]
     return "\n".join(lines)
+
+
+def _training_table(rows: list[dict[str, Any]]) -> list[str]:
+    heads = "training | device | precision | batch | usual, per second | ours, per second | ratio"
+    heads += " | share of peak | epoch of the full list | usual, MiB | ours, MiB"
+    return _table(
+        heads,
+        3,
+        [
+            [
+                row["model"],
+                row["device"],
+                row["precision"],
+                f"{row['batch_size']:,}",
+                f"{row['usual']:,.0f}",
+                f"{row['ours']:,.0f}",
+                f"{row['ratio']:.2f}",
+                f"{100 * row['share_of_peak']:.0f} %",
+                duration(row["epoch_seconds"]),
+                _whole(row["usual_mib"]),
+                _whole(row["ours_mib"]),
+            ]
+            for row in rows
+        ],
+    )
+
+
+def _steps_table(rows: list[dict[str, Any]]) -> list[str]:
+    model, batch = benchmark_training.MAIN_MODEL, benchmark_training.PAPER_BATCH
+    heads = f"steps of {model}, batch {batch}, each row with one thing more | device | precision"
+    return _table(
+        f"{heads} | per second | gain",
+        3,
+        [
+            [
+                row["variant"],
+                row["device"],
+                row["precision"],
+                f"{row['rate']:,.0f}",
+                f"{row['gain']:.2f}" if row["gain"] else DASH,
+            ]
+            for row in rows
+        ],
+    )
+
+
+def _inference_table(rows: list[dict[str, Any]]) -> list[str]:
+    heads = "prediction | device | batch | usual, per second | ours, per second | ratio"
+    return _table(
+        f"{heads} | share of peak",
+        2,
+        [
+            [
+                row["model"],
+                row["device"],
+                f"{row['batch_size']:,}",
+                f"{row['usual']:,.0f}",
+                f"{row['ours']:,.0f}",
+                f"{row['ratio']:.2f}",
+                f"{100 * row['share_of_peak']:.0f} %",
+            ]
+            for row in rows
+        ],
+    )
+
+
+def _loading_table(rows: list[dict[str, Any]]) -> list[str]:
+    return _table(
+        "loading | configurations | seconds | MiB",
+        1,
+        [
+            [
+                row["quantity"],
+                f"{row['configurations']:,}",
+                f"{row['seconds']:.1f}",
+                _whole(row["mib"]),
+            ]
+            for row in rows
+        ],
+    )
+
+
+def _topology_table(rows: list[dict[str, Any]]) -> list[str]:
+    heads = "exact, compiled, one core | configurations | seconds | µs each"
+    return _table(
+        f"{heads} | plain Python, µs each | ratio",
+        1,
+        [
+            [
+                row["quantity"],
+                f"{row['configurations']:,}",
+                f"{row['seconds']:.1f}",
+                f"{row['us_each']:.1f}",
+                f"{row['plain_us_each']:,.0f}",
+                f"{row['ratio']:.0f}",
+            ]
+            for row in rows
+        ],
+    )
+
+
+def _enumeration_table(rows: list[dict[str, Any]]) -> list[str]:
+    return _table(
+        "list rebuilt from nothing | configurations | seconds | MiB",
+        1,
+        [
+            [
+                f"dimension {row['dimension']}",
+                f"{row['configurations']:,}",
+                f"{row['seconds']:.1f}",
+                _whole(row["mib"]),
+            ]
+            for row in rows
+        ],
+    )
+
+
+def _parser_table(rows: list[dict[str, Any]]) -> list[str]:
+    slowest = min(row["entries_per_second"] for row in rows)
+    return _table(
+        "parser of the published file | entries | seconds | entries per second | ratio | MB",
+        1,
+        [
+            [
+                row["parser"],
+                f"{row['entries']:,}",
+                f"{row['seconds']:.2f}",
+                f"{row['entries_per_second']:,.0f}",
+                f"{row['entries_per_second'] / slowest:.1f}",
+                _whole(row["peak_mb"]),
+            ]
+            for row in rows
+        ],
+    )
+
+
+def _growth_table(rows: list[dict[str, Any]]) -> list[str]:
+    def joined(values: list[float | None], form: str) -> str:
+        return " / ".join(DASH if value is None else format(value, form) for value in values)
+
+    heads = "cost of | device | grows | sizes | seconds | time grows with the power"
+    return _table(
+        f"{heads} | MiB | memory grows with the power",
+        3,
+        [
+            [
+                row["what"],
+                row["device"],
+                row["grows"],
+                joined(row["sizes"], ","),
+                joined(row["seconds"], ".3g"),
+                joined([row["time_exponent"]], ".2f"),
+                joined(row["mib"], ",.0f"),
+                joined([row["memory_exponent"]], ".2f"),
+            ]
+            for row in rows
+        ],
+    )
+
+
+PARTS = {
+    "training": _training_table,
+    "steps": _steps_table,
+    "inference": _inference_table,
+    "loading": _loading_table,
+    "topology": _topology_table,
+    "enumeration": _enumeration_table,
+    "parser": _parser_table,
+    "growth": _growth_table,
+}
+
+
+def _table(heads: str, words: int, rows: list[list[str]]) -> list[str]:
+    """Lines of a Markdown table whose first columns are words and whose others are numbers."""
+    names = heads.split(" | ")
+    rules = ["---"] * words + ["---:"] * (len(names) - words)
+    return [f"| {' | '.join(cells)} |" for cells in (names, rules, *rows)]
+
+
+def _whole(number: float | None) -> str:
+    return DASH if number is None else f"{number:,.0f}"
 
 
 if __name__ == "__main__":

@@ -2,19 +2,205 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import sys
 
-from cicy_utils import benchmark
+import numpy as np
+import pytest
+import torch
+
+from cicy_utils import benchmark, benchmark_training, stopwatch, training
+from cicy_utils.benchmark_training import Case, OneByOne, Sizes, epoch_split
+from cicy_utils.data import load_cicy4
+from cicy_utils.models import build_model
+
+TINY = Sizes(
+    batches=(4,),
+    usual=8,
+    ours=8,
+    steps=1,
+    side=16,
+    list_sizes=(50, 100),
+    list_hidden=4,
+    list_batch=8,
+    hidden_sizes=(4, 8),
+    batch_sizes=(2, 4),
+    growth=8,
+)
+PLAN = dataclasses.replace(
+    benchmark.SMALL, subset=50, plain_sample=3, entries=20, growth=(50, 100), training={"cpu": TINY}
+)
+CASE = Case("cpu", "float32", "LSTM-448", 8)
 
 
-def test_topology_benchmark(tmp_path, capsys):
-    target = tmp_path / "benchmark.json"
-    sizes = ["--rounds", "1", "--plain-sample", "3", "--subset", "50"]
-    benchmark.main([*sizes, "--output", str(target)])
+@pytest.fixture
+def on_a_cpu(monkeypatch):
+    monkeypatch.setattr(benchmark_training, "available_devices", lambda: ["cpu"])
+
+
+@pytest.fixture
+def in_this_process(monkeypatch):
+    def measure(_module, point):
+        return benchmark.POINTS[point["what"]](point)
+
+    monkeypatch.setattr(benchmark_training, "in_new_process", measure)
+
+
+def test_training_and_prediction_are_measured_both_ways(on_a_cpu):
+    content = benchmark.run(PLAN, ["training", "inference"])
+    training_rows, inference = content["training"], content["inference"]
+    float32 = [row for row in training_rows if row["precision"] == "float32"]
+    for rows in (float32, inference):
+        assert [row["model"] for row in rows] == list(benchmark_training.MODELS)
+    for row in training_rows + inference:
+        assert row["device"] == "cpu"
+        assert row["ratio"] == row["ours"] / row["usual"]
+        assert row["ours_range"][0] <= row["ours"] <= row["ours_range"][1]
+        assert row["share_of_peak"] > 0
+    for row in training_rows:
+        assert row["epoch_seconds"] == 652_092 / row["ours"]
+    text = benchmark.markdown(content)
+    assert text.index("| training |") < text.index("| prediction |")
+    assert json.loads(json.dumps(content)) == content
+
+
+def test_each_part_of_a_step_has_its_row(on_a_cpu):
+    rows = benchmark_training.benchmark_steps({"cpu": TINY}, 2, [])
+    assert [row["variant"] for row in rows] == [
+        "list on the device, loss fetched in every step",
+        "loss fetched once an epoch",
+        "fused AdamW",
+    ]
+    assert rows[0]["gain"] is None
+    assert rows[2]["gain"] == rows[2]["rate"] / rows[1]["rate"]
+
+
+def test_growth_is_measured_at_every_size(on_a_cpu, in_this_process):
+    rows = benchmark.benchmark_growth(PLAN)
+    assert [(row["grows"], row["sizes"]) for row in rows] == [
+        ("configurations", [50, 100]),
+        ("hidden size", [4, 8]),
+        ("batch size", [2, 4]),
+        ("configurations", [50, 100]),
+    ]
+    for row in rows:
+        assert len(row["seconds"]) == len(row["mib"]) == 2
+        assert row["time_exponent"] == stopwatch.exponent(row["sizes"], row["seconds"])
+    assert rows[-1]["what"] == "Hodge numbers"
+    table = benchmark.markdown({"machine": {}, "growth": rows})
+    assert "| 50 / 100 |" in table
+    assert table.count("training epoch (") == 3
+
+
+def test_exact_parts_and_the_file_that_is_written(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(benchmark, "SMALL", PLAN)
+    target = tmp_path / "made" / "benchmark.json"
+    parts = ["loading", "topology", "enumeration", "parser"]
+    benchmark.main(["--quick", "--only", *parts, "--output", str(target)])
     content = json.loads(target.read_text())
+    assert capsys.readouterr().out.strip() == benchmark.markdown(content)
+    assert list(content) == ["machine", *parts, "notes"]
+    assert content["machine"]["sizes"].startswith("quick")  # so that nobody quotes it
+    assert content["loading"][0]["configurations"] == 905_684
     assert [row["quantity"] for row in content["topology"]] == ["Hodge numbers", "Euler numbers"]
     for row in content["topology"]:
         assert row["configurations"] == 50
         assert 0 < row["least"] <= row["seconds"] <= row["most"]
         assert row["ratio"] > 1  # plain Python is two orders of magnitude slower
-    assert capsys.readouterr().out.strip() == benchmark.markdown(content)
+    assert [row["configurations"] for row in content["enumeration"]] == [7868]
+    assert {row["parser"] for row in content["parser"]} == {"ours", "literal_eval"}
+
+
+def test_the_usual_way_computes_the_same():
+    data = load_cicy4(subset=40)
+    matrices, hodge = OneByOne(data, np.array([7, 3]))[1]
+    assert matrices.dtype == hodge.dtype == torch.float32
+    np.testing.assert_allclose(matrices.numpy(), data.matrices[3] / 6, rtol=1e-6)
+    assert hodge.tolist() == data.hodge[3].tolist()
+    model = CASE.build(hidden_size=5)
+    usual = benchmark_training.usual_predict(CASE, model, data)
+    np.testing.assert_allclose(
+        usual, benchmark_training.our_predict(CASE, model, data), rtol=1e-5, atol=1e-5
+    )
+
+
+def test_what_is_timed_is_the_last_epoch(monkeypatch):
+    asked = {}
+    fit = training.fit
+
+    def spy(model, data, split, config, run_dir):
+        asked.update(sizes=split.sizes, config=config)
+        asked["result"] = fit(model, data, split, config, run_dir)
+        return asked["result"]
+
+    monkeypatch.setattr(training, "fit", spy)
+    case = dataclasses.replace(CASE, batch_size=16)
+    took = benchmark_training.our_epoch(case, load_cicy4(subset=40), epoch_split(27), [], 4)
+    assert asked["sizes"] == {"train": 27, "validation": 3, "test": 1}
+    assert (asked["config"].batch_size, asked["config"].device) == (16, "cpu")
+    assert len(asked["result"].history) == 2
+    assert took == asked["result"].history["seconds"].iloc[-1]
+
+
+def test_operations_are_those_of_the_architecture():
+    lstm = benchmark_training.operations_per_configuration(build_model("LSTM-448"))
+    recurrent = 4 * 448 * (20 + 448) + 4 * 448 * (448 + 448)
+    assert lstm == 2 * (16 * recurrent + 448 * 1024 + 1024 * 4)
+    assert round(3 * 652_092 * lstm / 1e12) == 155  # a training epoch
+    both = benchmark_training.operations_per_configuration(build_model("CNN-LSTM-400"))
+    recurrent = 4 * 400 * (20 + 400) + 4 * 400 * (400 + 400)
+    convolutions = 128 * 16 * 13 * 17 + 64 * 128 * 9 * 4 * 6
+    head = (384 + 400) * 1024 + 1024 * 4
+    assert both == 2 * (16 * recurrent + convolutions + head)
+
+
+def test_other_precisions_are_timed_once_on_a_cpu(monkeypatch):
+    monkeypatch.setattr(benchmark_training, "_precisions", lambda _: ("float32", "bfloat16"))
+    size = dataclasses.replace(TINY, batches=(4, 8))
+    cpu, gpu = (benchmark_training.cases(device, size) for device in ("cpu", "cuda"))
+    assert len(gpu) == 2 * 3 * 2
+    assert [case for case in cpu if case.precision != "float32"] == [
+        Case("cpu", "bfloat16", "LSTM-448", 4)
+    ]
+
+
+def test_a_fallback_is_told(monkeypatch, capsys):
+    said = "no CUDA graph, so every step is launched from Python: some reason"
+    notes = []
+    for _ in range(2):
+        with benchmark_training._listening(notes):
+            print(f"epoch 1\n{said}")
+    assert notes == [said]
+    assert capsys.readouterr().out == ""
+    assert f"Note: {said}." in benchmark.markdown({"machine": {}, "notes": notes})
+
+
+def test_alternatives_take_turns():
+    order = []
+    measures = {name: lambda name=name: order.append(name) or len(order) for name in "ab"}
+    assert stopwatch.interleaved(measures, 3) == {"a": [1, 4, 5], "b": [2, 3, 6]}
+    assert order == list("abbaab")
+
+
+def test_exponents_are_those_of_power_laws():
+    sizes = [10, 100, 500]
+    assert stopwatch.exponent(sizes, [3 * n**1.5 for n in sizes]) == pytest.approx(1.5)
+    assert stopwatch.exponent(sizes, [1.0, 2.0, None]) is None
+    assert stopwatch.exponent(sizes, [1.0, 0.0, 1.0]) is None
+    assert stopwatch.median([1, 5, 2]) == 2
+    assert stopwatch.median([1, None]) is None
+
+
+def test_memory_is_what_was_taken_at_the_most():
+    memory = stopwatch.Memory()
+    array = np.ones(64 * stopwatch.MIB, dtype=np.uint8)
+    del array
+    peak = memory.peak()
+    assert (peak is None) == (not sys.platform.startswith("linux"))
+    assert peak is None or 60 < peak < 100
+
+
+def test_a_measurement_that_fails_says_why():
+    with pytest.raises(RuntimeError, match="KeyError: 'nonsense'"):
+        stopwatch.in_new_process(benchmark.MODULE, {"what": "nonsense"})

@@ -1,0 +1,624 @@
+"""How fast networks are trained and applied here, beside the usual way of doing it.
+
+The usual way is what a tutorial shows: a ``Dataset`` that returns one configuration at a time as
+float32, a ``DataLoader`` with its default settings, and the loss fetched with ``.item()`` in every
+step. Network, loss, optimizer, precision and threads are the same on both sides.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from cicy_utils import devices, steps, training
+from cicy_utils.data import MAX_ENTRY, Cicy4, load_cicy4
+from cicy_utils.models import ROWS, HodgeNetwork, build_model
+from cicy_utils.paper import SPLIT_SIZES
+from cicy_utils.splits import Split
+from cicy_utils.stopwatch import (
+    Memory,
+    exponent,
+    in_new_process,
+    interleaved,
+    median,
+    seconds,
+)
+
+MODELS = ("LSTM-448", "CNN-LSTM-400", "ResNet-GRU-400")
+MAIN_MODEL, PAPER_BATCH = "LSTM-448", 128
+LEARNING_RATE = 0.001  # it does not change how long a step takes
+EPOCHS = 2  # the last is timed: the first warms up
+WARM_UP_BATCHES = 3
+FULL_EPOCH = SPLIT_SIZES["72"]["train"]
+SIDE_BY_SIDE = 4
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is computed on one kind of device.
+
+    Attributes:
+        batches: batch sizes.
+        usual, ours: configurations of a training epoch, or as many predictions, on either side;
+            a batch more than that gets one step.
+        steps: of each variant of a step.
+        side: edge of the square matrices whose product gives the peak.
+        list_sizes, list_hidden, list_batch: for the growth with the number of configurations, at
+            a hidden size that leaves time for the whole list.
+        hidden_sizes, batch_sizes: for the growth with these.
+        growth: training configurations of an epoch while these grow.
+    """
+
+    batches: tuple[int, ...]
+    usual: int
+    ours: int
+    steps: int
+    side: int
+    list_sizes: tuple[int, ...]
+    list_hidden: int
+    list_batch: int
+    hidden_sizes: tuple[int, ...]
+    batch_sizes: tuple[int, ...]
+    growth: int
+
+
+EVERY_SIZE = (10_000, 30_000, 100_000, 300_000, 905_684)
+FULL = {
+    "cpu": Sizes(
+        batches=(128, 1024),
+        usual=1024,
+        ours=1024,
+        steps=8,
+        side=2048,
+        list_sizes=EVERY_SIZE,
+        list_hidden=8,
+        list_batch=1024,
+        hidden_sizes=(56, 112, 224, 448),
+        batch_sizes=(32, 128, 512, 2048),
+        growth=2048,
+    ),
+    "cuda": Sizes(
+        batches=(128, 1024),
+        usual=12_800,
+        ours=131_072,
+        steps=300,
+        side=8192,
+        list_sizes=EVERY_SIZE,
+        list_hidden=448,
+        list_batch=128,
+        hidden_sizes=(56, 112, 224, 448, 896),
+        batch_sizes=(32, 128, 512, 2048, 8192),
+        growth=65_536,
+    ),
+}
+QUICK = {
+    "cpu": Sizes(
+        batches=(128,),
+        usual=128,
+        ours=128,
+        steps=1,
+        side=512,
+        list_sizes=(10_000, 20_000),
+        list_hidden=4,
+        list_batch=1024,
+        hidden_sizes=(56, 224),
+        batch_sizes=(32, 128),
+        growth=128,
+    ),
+    "cuda": Sizes(
+        batches=(128,),
+        usual=1280,
+        ours=12_800,
+        steps=30,
+        side=4096,
+        list_sizes=(10_000, 30_000),
+        list_hidden=448,
+        list_batch=128,
+        hidden_sizes=(112, 448),
+        batch_sizes=(128, 512),
+        growth=12_800,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One network at work in one way on one device ("cpu" or "cuda")."""
+
+    device: str
+    precision: str
+    model: str
+    batch_size: int
+
+    def build(self, hidden_size: int | None = None) -> HodgeNetwork:
+        """The network with fresh weights, on the device."""
+        model = build_model(self.model, hidden_size=hidden_size, seed=SEED)
+        return model.to(self.device)
+
+
+def benchmark_training(
+    sizes: dict[str, Sizes], rounds: int, notes: list[str]
+) -> list[dict[str, Any]]:
+    """Training epochs, the usual way and with ``training.fit``, in alternation.
+
+    An epoch goes through n training configurations and validates on n/9 others, as in the 72 %
+    split.
+
+    Args:
+        sizes: by kind of device, see ``FULL``.
+        rounds: how often; medians are reported.
+        notes: gets what is to be told besides.
+
+    Returns:
+        One row per case: device, precision, model, batch_size; usual and ours (training
+        configurations per second), usual_range and ours_range ([least, most]), ratio (ours over
+        usual); share_of_peak (of the floating-point operations per second that a matrix product
+        reaches on the same device); epoch_seconds (ours, for an epoch of the complete 72 % split);
+        usual_mib and ours_mib (memory taken besides the list).
+    """
+    rows = []
+    for device in available_devices():
+        size = sizes[device]
+        most = max(size.ours, size.usual, *size.batches)
+        data = load_cicy4(subset=_with_validation(most), subset_seed=SEED)
+        peaks = {
+            precision: matrix_product_peak(device, precision, size.side)
+            for precision in _precisions(device)
+        }
+        for case in cases(device, size):
+            alternatives = {
+                "usual": partial(_epoch, usual_epoch, case, data, size.usual, notes),
+                "ours": partial(_epoch, our_epoch, case, data, size.ours, notes),
+            }
+            found = interleaved(alternatives, rounds)
+            row = _beside(case, {side: [e.rate for e in epochs] for side, epochs in found.items()})
+            work = 3 + 1 / 9  # backwards costs twice as much as forwards; and the validation
+            operations = work * operations_per_configuration(case.build())
+            row["share_of_peak"] = row["ours"] * operations / peaks[case.precision]
+            row["epoch_seconds"] = FULL_EPOCH / row["ours"]
+            rows.append(row | {f"{side}_mib": median(e.mib for e in found[side]) for side in found})
+    return rows
+
+
+def benchmark_inference(sizes: dict[str, Sizes], rounds: int) -> list[dict[str, Any]]:
+    """Predictions, the usual way and with ``training.predict``, in alternation; in float32.
+
+    Returns:
+        Rows as of :func:`benchmark_training`, in configurations per second, without epoch_seconds
+        and memory.
+    """
+    rows = []
+    for device in available_devices():
+        size = sizes[device]
+        data = load_cicy4(subset=max(size.ours, size.usual, *size.batches), subset_seed=SEED)
+        peak = matrix_product_peak(device, "float32", size.side)
+        for case in cases(device, size):
+            if case.precision != "float32":
+                continue
+            model = case.build().eval()
+            alternatives = {
+                "usual": partial(_predict, usual_predict, case, model, data, size.usual),
+                "ours": partial(_predict, our_predict, case, model, data, size.ours),
+            }
+            for warm_up in alternatives.values():
+                warm_up()
+            row = _beside(case, interleaved(alternatives, rounds))
+            row["share_of_peak"] = row["ours"] * operations_per_configuration(model) / peak
+            rows.append(row)
+    return rows
+
+
+def benchmark_steps(sizes: dict[str, Sizes], rounds: int, notes: list[str]) -> list[dict[str, Any]]:
+    """What each part of the training loop is worth: LSTM-448 at the paper's batch size.
+
+    Returns:
+        One row per device, precision and variant, each with what the one above has and one thing
+        more: device, precision, variant, rate (configurations per second, median), range, and gain
+        (rate over that of the variant above).
+    """
+    rows = []
+    for device in available_devices():
+        size = sizes[device]
+        data = load_cicy4(subset=_with_validation(max(size.ours, 4096)), subset_seed=SEED)
+        for precision in _precisions(device) if device != "cpu" else ["float32"]:
+            case = Case(device, precision, MAIN_MODEL, PAPER_BATCH)
+            variants = step_variants(case, data, size, notes)
+            found = interleaved(variants, rounds)
+            rates = {name: float(np.median(rates)) for name, rates in found.items()}
+            before = None
+            for name, rate in rates.items():
+                rows.append(
+                    {
+                        "device": device_name(device),
+                        "precision": precision,
+                        "variant": name,
+                        "rate": rate,
+                        "range": [min(found[name]), max(found[name])],
+                        "gain": before and rate / before,
+                    }
+                )
+                before = rate
+    return rows
+
+
+def step_variants(
+    case: Case, data: Cicy4, size: Sizes, notes: list[str]
+) -> dict[str, Callable[[], float]]:
+    """Variants of a training step, each measured by a function that returns its rate."""
+    place = torch.device(case.device)
+    source = steps.to_device(data, place)
+
+    def eager(fused: bool) -> steps.TrainStep:
+        model = case.build()
+        if fused:
+            optimizer = steps.adamw(model, 0.01)
+            steps.set_learning_rate(optimizer, LEARNING_RATE)
+        else:
+            optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE)
+        loss = steps.HodgeLoss().to(place)
+        return steps.TrainStep(model, source, loss, optimizer, precision=case.precision)
+
+    def rate(make: Callable[[], Callable[[Tensor], object]]) -> float:
+        with devices.matrix_precision(case.precision), _own_stream(place):
+            step = make()
+            warm_up = min(WARM_UP_BATCHES, size.steps)
+            order = torch.arange(case.batch_size * (size.steps + warm_up))
+            batches = (order % len(data)).to(place).split(case.batch_size)
+            for batch in batches[:warm_up]:
+                step(batch)
+            _synchronise(place)
+            start = time.perf_counter()
+            for batch in batches[warm_up:]:
+                step(batch)
+            _synchronise(place)
+            return case.batch_size * size.steps / (time.perf_counter() - start)
+
+    def fetching() -> Callable[[Tensor], object]:
+        step = eager(fused=False)
+
+        def step_and_fetch(batch: Tensor) -> float:
+            step(batch)
+            return step.total.item()
+
+        return step_and_fetch
+
+    def recorded() -> Callable[[Tensor], object]:
+        with _listening(notes):
+            return steps.fastest_step(eager(fused=True), case.batch_size)
+
+    variants = {
+        "list on the device, loss fetched in every step": lambda: rate(fetching),
+        "loss fetched once an epoch": lambda: rate(lambda: eager(fused=False)),
+        "fused AdamW": lambda: rate(lambda: eager(fused=True)),
+    }
+    if place.type == "cuda":
+        variants["one CUDA graph"] = lambda: rate(recorded)
+        split = epoch_split(size.ours)
+        variants[f"{SIDE_BY_SIDE} models side by side, together"] = lambda: (
+            SIDE_BY_SIDE * size.ours / many_epochs(case, data, split, notes)
+        )
+    return variants
+
+
+def benchmark_growth(sizes: dict[str, Sizes], rounds: int) -> list[dict[str, Any]]:
+    """Time and memory of a training epoch against the size of the list, of the network, of a batch.
+
+    Each point is measured in a process of its own; with several rounds, medians.
+
+    Returns:
+        One row per series: device, what (what an epoch is of), grows ("configurations", "hidden
+        size" or "batch size"), sizes, seconds, mib (memory besides the list), time_exponent and
+        memory_exponent (see ``stopwatch.exponent``).
+    """
+    rows = []
+    for device in available_devices():
+        size = sizes[device]
+        named = {"what": "epoch", "device": device}
+        fixed = named | {"training configurations": size.growth, "batch size": PAPER_BATCH}
+        fixed["hidden size"] = 448
+        least = named | {"hidden size": size.list_hidden, "batch size": size.list_batch}
+        for grows, values, others in (
+            ("configurations", size.list_sizes, least),
+            ("hidden size", size.hidden_sizes, fixed),
+            ("batch size", size.batch_sizes, fixed),
+        ):
+            words = [f"{k} {v:,}" for k, v in others.items() if k not in (*named, grows)]
+            what = f"training epoch ({', '.join(words)})"
+            points = [others | {grows: value} for value in values]
+            rows.append(growth(device_name(device), what, grows, points, rounds))
+    return rows
+
+
+def growth(
+    device: str, what: str, grows: str, points: Sequence[dict[str, Any]], rounds: int
+) -> dict[str, Any]:
+    """Measure some points, each in a process of its own, and fit exponents."""
+    measured: list[list[dict]] = [[] for _ in points]
+    for _ in range(rounds):
+        for point, found in zip(points, measured, strict=True):
+            found.append(in_new_process("cicy_utils.benchmark", point))
+    sizes = [point[grows] for point in points]
+    times = [median(one["seconds"] for one in found) for found in measured]
+    memory = [median(one["mib"] for one in found) for found in measured]
+    return {
+        "device": device,
+        "what": what,
+        "grows": grows,
+        "sizes": sizes,
+        "seconds": times,
+        "mib": memory,
+        "time_exponent": exponent(sizes, times),
+        "memory_exponent": exponent(sizes, memory),
+    }
+
+
+def epoch_point(point: dict[str, Any]) -> dict[str, Any]:
+    """An epoch of LSTM-448 on so many configurations, in seconds and MiB besides the list.
+
+    point: "device", "hidden size", "batch size", and "configurations", of which nine in ten are
+    trained on, or "training configurations".
+    """
+    n = point.get("training configurations") or (point["configurations"] - 1) * 9 // 10
+    case = Case(point["device"], "float32", MAIN_MODEL, point["batch size"])
+    data = load_cicy4(subset=_with_validation(n), subset_seed=SEED)
+    our_epoch(case, data, epoch_split(min(n, 32)), [], hidden_size=4)  # what is taken but once
+    memory = Memory(case.device)
+    took = our_epoch(case, data, epoch_split(n), [], hidden_size=point["hidden size"])
+    return {"seconds": took, "mib": memory.peak()}
+
+
+def matrix_product_peak(device: str, precision: str, side: int, repeats: int = 10) -> float:
+    """Floating-point operations per second of the best of some products of square matrices."""
+    place = torch.device(device)
+    kind = torch.bfloat16 if precision == "bfloat16" else torch.float32
+    generator = torch.Generator().manual_seed(SEED)
+    left, right = (torch.randn(side, side, generator=generator).to(place, kind) for _ in range(2))
+    best = np.inf
+    with devices.matrix_precision(precision):
+        for _ in range(repeats):
+            _synchronise(place)
+            start = time.perf_counter()
+            left @ right
+            _synchronise(place)
+            best = min(best, time.perf_counter() - start)
+    return 2 * side**3 / best
+
+
+def operations_per_configuration(model: nn.Module) -> float:
+    """Floating-point operations of a prediction: two for each weight each time it is used."""
+    found = []
+
+    def count(layer: nn.Module, _inputs: object, output: Any) -> None:
+        matrices = sum(w.numel() for name, w in layer.named_parameters() if "weight" in name)
+        if isinstance(layer, nn.RNNBase):
+            matrices *= ROWS
+        elif isinstance(layer, nn.Conv2d):
+            matrices *= output.shape[-2] * output.shape[-1]
+        found.append(2 * matrices)
+
+    leaves = [layer for layer in model.modules() if not any(layer.children())]
+    hooks = [layer.register_forward_hook(count) for layer in leaves]
+    try:
+        with torch.inference_mode():
+            model(torch.zeros(1, 16, 20, device=next(model.parameters()).device))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return float(sum(found))
+
+
+class OneByOne(Dataset):
+    """Configurations as the usual way has them: one at a time, as float32."""
+
+    def __init__(self, data: Cicy4, indices: np.ndarray) -> None:
+        self.matrices, self.hodge = data.matrices[indices], data.hodge[indices]
+
+    def __len__(self) -> int:
+        return len(self.hodge)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        matrix = torch.tensor(self.matrices[index], dtype=torch.float32) / MAX_ENTRY
+        return matrix, torch.tensor(self.hodge[index], dtype=torch.float32)
+
+
+def usual_epoch(case: Case, data: Cicy4, split: Split, _notes: list[str]) -> float:
+    """Seconds of an epoch, validation included, written as tutorials write it."""
+    train = DataLoader(OneByOne(data, split.train), batch_size=case.batch_size, shuffle=True)
+    validation = DataLoader(OneByOne(data, split.validation), batch_size=case.batch_size)
+    model, place = case.build(), torch.device(case.device)
+    criterion = nn.HuberLoss()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE)
+
+    def train_on(matrices: Tensor, hodge: Tensor) -> float:
+        matrices, hodge = matrices.to(place), hodge.to(place)
+        optimizer.zero_grad()
+        with devices.autocast(place, case.precision):
+            outputs = model(matrices)
+        loss = criterion(outputs, hodge)
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    with devices.matrix_precision(case.precision):
+        for number, batch in enumerate(train, start=1):
+            train_on(*batch)
+            if number == WARM_UP_BATCHES:
+                break
+        start = time.perf_counter()
+        model.train()
+        running = 0.0
+        for matrices, hodge in train:
+            running += train_on(matrices, hodge)
+        model.eval()
+        with torch.no_grad():
+            for matrices, hodge in validation:
+                with devices.autocast(place, case.precision):
+                    outputs = model(matrices.to(place))
+                running += criterion(outputs, hodge.to(place)).item()
+        return time.perf_counter() - start
+
+
+def our_epoch(
+    case: Case, data: Cicy4, split: Split, notes: list[str], hidden_size: int | None = None
+) -> float:
+    """Seconds of the last epoch of a short training by ``training.fit``, validation included."""
+    config = _config(case)
+    model = case.build(hidden_size)
+    with tempfile.TemporaryDirectory() as folder, _listening(notes):
+        result = training.fit(model, data, split, config, Path(folder) / "run")
+    return float(result.history["seconds"].iloc[-1])
+
+
+def many_epochs(case: Case, data: Cicy4, split: Split, notes: list[str]) -> float:
+    """The same of several models trained side by side, the slowest of them."""
+    with tempfile.TemporaryDirectory() as folder, _listening(notes):
+        runs = [
+            training.Run(case.build(), data, split, _config(case), Path(folder) / str(number))
+            for number in range(SIDE_BY_SIDE)
+        ]
+        results = training.fit_many(runs)
+    return max(float(result.history["seconds"].iloc[-1]) for result in results)
+
+
+def our_predict(case: Case, model: nn.Module, data: Cicy4) -> np.ndarray:
+    """Predictions for all of these configurations by ``training.predict``."""
+    return training.predict(model, data.matrices, batch_size=case.batch_size, device=case.device)
+
+
+def usual_predict(case: Case, model: nn.Module, data: Cicy4) -> np.ndarray:
+    """Predictions for all of these configurations, written as tutorials write it."""
+    loader = DataLoader(OneByOne(data, np.arange(len(data))), batch_size=case.batch_size)
+    place, outputs = torch.device(case.device), []
+    model.eval()
+    with torch.no_grad(), devices.matrix_precision(case.precision):
+        for matrices, _ in loader:
+            outputs.append(model(matrices.to(place)).cpu().numpy())
+    return np.concatenate(outputs)
+
+
+def available_devices() -> list[str]:
+    """ "cpu", and "cuda" where there is a GPU."""
+    return ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+
+
+def device_name(device: str) -> str:
+    """ "cpu", or the GPU as its maker calls it."""
+    return devices.device_name(torch.device(device))
+
+
+def cases(device: str, size: Sizes) -> list[Case]:
+    """What is timed on a device: on a CPU other precisions than float32 for one network only."""
+    found = [
+        Case(device, precision, model, batch)
+        for precision in _precisions(device)
+        for model in MODELS
+        for batch in size.batches
+    ]
+    main = (MAIN_MODEL, size.batches[0])
+    return [
+        case
+        for case in found
+        if device != "cpu" or case.precision == "float32" or (case.model, case.batch_size) == main
+    ]
+
+
+def epoch_split(n: int) -> Split:
+    """A split that trains on n configurations, in the proportions of the 72 % split."""
+    end = _with_validation(n)
+    return Split("benchmark", SEED, *np.split(np.arange(end), [n, end - 1]))
+
+
+def _with_validation(n: int) -> int:
+    """How many configurations ``epoch_split(n)`` needs; the last one stands for a test set."""
+    return n + max(n // 9, 1) + 1
+
+
+def _config(case: Case) -> training.TrainConfig:
+    return training.TrainConfig(
+        learning_rate=LEARNING_RATE,
+        batch_size=case.batch_size,
+        max_epochs=EPOCHS,
+        device=case.device,
+        precision=case.precision,
+        seed=SEED,
+    )
+
+
+def _precisions(device: str) -> Sequence[str]:
+    return devices.native_precisions(torch.device(device))
+
+
+def _beside(case: Case, found: dict[str, list[float]]) -> dict[str, Any]:
+    """The row of a case, from the rates on both sides."""
+    rates = {side: float(np.median(values)) for side, values in found.items()}
+    ranges = {f"{side}_range": [min(values), max(values)] for side, values in found.items()}
+    named = asdict(case) | {"device": device_name(case.device)}
+    return named | rates | ranges | {"ratio": rates["ours"] / rates["usual"]}
+
+
+class Epoch(NamedTuple):
+    """Training configurations per second, and MiB besides the list."""
+
+    rate: float
+    mib: float | None
+
+
+def _epoch(take: Callable[..., float], case: Case, data: Cicy4, n: int, notes: list[str]) -> Epoch:
+    n = max(n, case.batch_size)
+    memory = Memory(case.device)
+    rate = n / take(case, data, epoch_split(n), notes)
+    return Epoch(rate, memory.peak())
+
+
+def _predict(
+    take: Callable[..., np.ndarray], case: Case, model: nn.Module, data: Cicy4, n: int
+) -> float:
+    """Predictions per second."""
+    n = max(n, case.batch_size)
+    some = replace(data, matrices=data.matrices[:n], hodge=data.hodge[:n])
+    with _listening([]):
+        return n / seconds(lambda: take(case, model, some))
+
+
+@contextlib.contextmanager
+def _own_stream(device: torch.device) -> Iterator[None]:
+    """Give work on a GPU a stream of its own, as a training has."""
+    if device.type != "cuda":
+        yield
+        return
+    stream = torch.cuda.Stream(device)
+    stream.wait_stream(torch.cuda.current_stream(device))
+    with torch.cuda.stream(stream):
+        yield
+
+
+def _synchronise(device: torch.device) -> None:
+    """Wait for a GPU to finish what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+@contextlib.contextmanager
+def _listening(notes: list[str]) -> Iterator[None]:
+    """Keep what a training says from the screen; that it fell back to eager steps goes to notes."""
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(said):
+            yield
+    finally:
+        for line in said.getvalue().splitlines():
+            if line.startswith("no CUDA graph") and line not in notes:
+                notes.append(line)
