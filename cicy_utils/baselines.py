@@ -95,8 +95,8 @@ def evaluate(data: Cicy4, seed: int = 42, tree_rows: int | None = 20_000) -> lis
 
     Returns:
         One record for each baseline and split, in the shape of metrics.json: model, label, data,
-        split, training (configurations, seconds), metrics of the parts validation and test in all
-        decodings.
+        split, training (configurations, seconds), residuals on the validation set, metrics of the
+        parts validation (without the decoding consistent, as it rests on these residuals) and test.
 
     Raises:
         ValueError: fewer than one configuration for the trees, or too few for a split.
@@ -119,6 +119,9 @@ def evaluate(data: Cicy4, seed: int = 42, tree_rows: int | None = 20_000) -> lis
             part: (indices, predict(data.matrices[indices]))
             for part, indices in (("validation", narrow.validation), ("test", narrow.test))
         }
+        indices, predictions = measured["validation"]
+        residuals = evaluation.residual_section("validation", predictions, data.hodge[indices])
+        covariances = {"test": np.array(residuals["covariance"])}
         for split in (narrow, wide):
             found.append(
                 {
@@ -132,8 +135,12 @@ def evaluate(data: Cicy4, seed: int = 42, tree_rows: int | None = 20_000) -> lis
                         "fingerprints": split.fingerprints,
                     },
                     "training": training,
+                    "residuals": residuals,
                     "metrics": {
-                        part: _measure(data, split.parts[part], *measured[part]) for part in PARTS
+                        part: _measure(
+                            data, split.parts[part], *measured[part], covariances.get(part)
+                        )
+                        for part in PARTS
                     },
                 }
             )
@@ -150,13 +157,18 @@ def record(
 
 
 def _measure(
-    data: Cicy4, wanted: np.ndarray, indices: np.ndarray, predictions: np.ndarray
+    data: Cicy4,
+    wanted: np.ndarray,
+    indices: np.ndarray,
+    predictions: np.ndarray,
+    covariance: np.ndarray | None,
 ) -> dict[str, Any]:
     """The measures of those predictions, made for `indices`, that are wanted."""
     here = np.isin(indices, wanted)
     indices, predictions = indices[here], predictions[here]
     euler = topology.euler_numbers_batch(data.matrices[indices])
-    return metrics.evaluate(predictions, data.hodge[indices], euler).to_dict(orient="index")
+    table = metrics.evaluate(predictions, data.hodge[indices], euler, covariance)
+    return table.to_dict(orient="index")
 
 
 def _flat(matrices: np.ndarray) -> np.ndarray:

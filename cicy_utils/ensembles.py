@@ -27,7 +27,7 @@ from cicy_utils.checkpoint import write_atomically
 from cicy_utils.data import HODGE_NAMES, Cicy4
 from cicy_utils.paper import ENSEMBLES_FILE
 from cicy_utils.records import Mask, Predictions
-from cicy_utils.splits import Split
+from cicy_utils.splits import Split, split_72
 
 ROUNDS = 20  # a climb goes on for that many without getting better
 MOST_ROUNDS = 200
@@ -301,11 +301,15 @@ def measure(
 
     Returns:
         name, split ("72" or "80"), members, weights, chosen_by, label, data_fingerprint,
-        test_fingerprint, and metrics as in metrics.json: test; validation, unless a member was
-        trained on some of it; train, where every member saved predictions of the training set.
+        test_fingerprint, and as in metrics.json: metrics of test; of validation, unless a member
+        was trained on some of it; of train, where every member saved predictions of the training
+        set; and residuals, those of the mean on the validation set, null where a member was
+        trained on some of it (the decoding "consistent" is then missing).
     """
     shares = np.array(list(weights.values()), dtype=float)
     shares /= shares.sum()
+    residuals = _residuals(weights, found, split)
+    covariance = residuals and np.array(residuals["covariance"])
     parts = ("train", "validation", "test")
     return {
         "name": name,
@@ -316,7 +320,8 @@ def measure(
         "label": records.joint_label(found.members[m].record["label"] for m in weights),
         "data_fingerprint": data.fingerprint,
         "test_fingerprint": split.fingerprints["test"],
-        "metrics": _measures(weights, found, split, parts, euler),
+        "residuals": residuals,
+        "metrics": _measures(weights, found, split, parts, euler, covariance),
     }
 
 
@@ -426,21 +431,39 @@ def _measures(
     split: Split,
     parts: Sequence[str],
     euler: np.ndarray | None = None,
+    covariance: np.ndarray | None = None,
 ) -> dict[str, dict[str, dict[str, float]]]:
-    """Metrics of a weighted mean, for those of the parts that can be measured honestly."""
+    """Metrics of a weighted mean, for those of the parts that can be measured honestly.
+
+    euler, covariance: for the decodings of the test part.
+    """
     chosen = [found.members[name] for name in weights]
     measured = {}
     for part in parts:
         indices = split.parts[part]
-        if part == "validation" and any(m.trained_on.count(indices) for m in chosen):
+        if part == "validation" and _have_seen_validation(chosen, split):
             continue
         if part == "train" and not all(m.has_predicted(part, indices) for m in chosen):
             continue
         mean = average([m.predict(part, indices) for m in chosen], list(weights.values()))
-        table = metrics.evaluate(mean.predictions, mean.labels, euler if part == "test" else None)
-        rows = table.to_dict(orient="index")
+        known = (euler, covariance) if part == "test" else ()
+        rows = metrics.evaluate(mean.predictions, mean.labels, *known).to_dict(orient="index")
         measured[part] = {"raw": rows["raw"]} if part == "train" else rows
     return measured
+
+
+def _residuals(weights: Mapping[str, float], found: Members, split: Split) -> dict[str, Any] | None:
+    """How far off a weighted mean is on the validation set; None if a member has seen that."""
+    chosen = [found.members[name] for name in weights]
+    if _have_seen_validation(chosen, split):
+        return None
+    pieces = [member.predict("validation", split.validation) for member in chosen]
+    mean = average(pieces, list(weights.values()))
+    return evaluation.residual_section("validation", mean.predictions, mean.labels)
+
+
+def _have_seen_validation(members: Sequence[Member], split: Split) -> bool:
+    return any(member.trained_on.count(split.validation) for member in members)
 
 
 def _preference(result: tuple[Path, dict[str, Any]]) -> tuple:
@@ -456,6 +479,9 @@ def _why_not(folder: Path, record: dict[str, Any], data: Cicy4, split: Split) ->
         return f"other configurations ({record['data']['configurations']:,} of them)"
     if record["split"]["seed"] != split.seed:
         return f"another split, of seed {record['split']['seed']}"
+    own = split if record["split"]["name"] == split.name else split_72(len(data), split.seed)
+    if record["split"]["fingerprints"]["test"] != own.fingerprints["test"]:
+        return "another test set than that of its split"
     try:
         trained_on = records.load_trained_on(folder)
         records.require_unseen(trained_on, split.test, data, who="it")

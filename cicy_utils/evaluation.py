@@ -9,13 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from cicy_utils import metrics, models, records, topology, verification
+from cicy_utils import metrics, models, recipes, records, topology, verification
 from cicy_utils.data import Cicy4
+from cicy_utils.devices import resolve_device
 from cicy_utils.models import HodgeNetwork
 from cicy_utils.splits import Split
-from cicy_utils.training import FitResult, TrainConfig, fit, predict
+from cicy_utils.training import FitResult, Run, TrainConfig, fit_many, predict
 
 SAVED = ("train", "validation", "test", "out_of_fold")  # parts whose predictions go to files
+UNSEEN = ("validation", "out_of_fold")  # parts that tell how far off a model is, the better first
 
 
 def train_seeds(
@@ -27,19 +29,37 @@ def train_seeds(
     run_dir: Path | str,
     *,
     notebook: str,
+    recipe: str = "paper",
     **shape: Any,
 ) -> dict[int, Path]:
     """Train a model and evaluate it, once for each seed and in a folder for each.
 
+    On a GPU the trainings run side by side, elsewhere one after the other.
+
     name, shape: as of ``models.build_model``; config: with any seed; run_dir: of the first seed,
-    see ``records.seed_folders``, whose result is returned.
+    see ``records.seed_folders``, whose result is returned; recipe: the one in ``recipes.RECIPES``
+    that config follows.
     """
     folders = records.seed_folders(run_dir, seeds)
+    runs = []
     for seed, folder in folders.items():
-        seeded = replace(config, seed=seed)
         model = models.build_model(name, seed=seed, **shape)
-        result = fit(model, data, split, seeded, folder)
-        evaluate_run(model, data, split, seeded, result, folder, notebook=notebook)
+        runs.append(Run(model, data, split, replace(config, seed=seed), folder))
+    side_by_side = resolve_device(config.device, config.precision).type == "cuda"
+    for group in [runs] if side_by_side else [[run] for run in runs]:
+        for run, result in zip(group, fit_many(group), strict=True):
+            evaluate_run(
+                run.model,
+                data,
+                split,
+                run.config,
+                result,
+                run.run_dir,
+                notebook=notebook,
+                name=recipes.result_name(name, recipe),
+                recipe=recipes.settings(recipe),
+                changes=[] if recipe == "paper" else [f"the {recipe} recipe"],
+            )
     return folders
 
 
@@ -54,7 +74,7 @@ def evaluate_run(
     notebook: str,
     name: str | None = None,
     parts: Mapping[str, np.ndarray] | None = None,
-    recipe: Mapping[str, float] = records.PAPER_RECIPE,
+    recipe: Mapping[str, Any] = records.PAPER_RECIPE,
     changes: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Predict every part of the split, save predictions and metrics.json, return the latter.
@@ -62,7 +82,9 @@ def evaluate_run(
     Parts: train (raw decoding only), validation, test, test_permuted (the test matrices with
     their rows and columns in random order: the same manifolds) and constant (every test
     configuration answered with the most frequent training values). Euler numbers, for the
-    decoding relation+chi, are computed from the test matrices, never from the labels.
+    decodings relation+chi and consistent, are computed from the test matrices, never from the
+    labels; the covariance for the latter is that of the residuals on the validation set, and kept
+    in the section "residuals".
 
     Args:
         model: holding the weights to evaluate.
@@ -109,12 +131,17 @@ def record_model(
     label: str,
     settings: dict[str, Any],
     training: dict[str, Any],
+    residuals: dict[str, Any] | None = None,
     **sections: Any,
 ) -> dict[str, Any]:
     """Predict and measure these parts of the list; what ``evaluate_run`` and retraining share.
 
     A validation set that the weights were trained on validates nothing: its predictions are
     saved, but it has no metrics. The section "seen" counts such configurations in every part.
+
+    residuals: what is known from elsewhere of how far off these weights are, in the form of
+    ``residual_section``; it is used where they were trained on the validation set, and on what
+    was kept out of their fold. Without it there is then no decoding "consistent".
 
     Raises:
         ValueError: the weights were trained on test configurations.
@@ -129,20 +156,24 @@ def record_model(
     labels = {part: data.hodge[indices] for part, indices in parts.items()}
     matrices = data.matrices[parts["test"]]
     euler = topology.euler_numbers_batch(matrices)
+    predictions = {}
     for part, indices in parts.items():
-        predictions = predict(model, data.matrices[indices], device=device)
+        predictions[part] = predict(model, data.matrices[indices], device=device)
         if part in SAVED:
-            records.save_predictions(run_dir, part, indices, predictions, labels[part])
+            records.save_predictions(run_dir, part, indices, predictions[part], labels[part])
         if part == "train":
-            tables[part] = metrics.evaluate(predictions, labels[part]).loc[["raw"]]
-        elif part == "test":
-            tables[part] = metrics.evaluate(predictions, labels[part], euler)
-        elif not seen[part]:
-            tables[part] = metrics.evaluate(predictions, labels[part])
+            tables[part] = metrics.evaluate(predictions[part], labels[part]).loc[["raw"]]
+        elif part != "test" and not seen[part]:
+            tables[part] = metrics.evaluate(predictions[part], labels[part])
+
+    unseen = next((part for part in UNSEEN if part in parts and not seen[part]), None)
+    if unseen:
+        residuals = residual_section(unseen, predictions[unseen], labels[unseen])
+    covariance = residuals and np.array(residuals["covariance"])
     permuted = predict(model, metrics.permute_matrices(matrices, seed), device=device)
-    constant = metrics.constant_prediction(labels["train"], len(matrices))
-    tables["test_permuted"] = metrics.evaluate(permuted, labels["test"], euler)
-    tables["constant"] = metrics.evaluate(constant, labels["test"], euler)
+    for part, answers in (("test", predictions["test"]), ("test_permuted", permuted)):
+        tables[part] = metrics.evaluate(answers, labels["test"], euler, covariance)
+    tables["constant"] = _measure_constant(labels, unseen or UNSEEN[0], euler)
 
     architecture = {} if name == model.name else {"architecture": model.name}
     return records.write_metrics(
@@ -159,10 +190,33 @@ def record_model(
         seen=seen,
         weights=models.count_weights(model),
         training=training,
+        residuals=residuals,
         metrics={part: table.to_dict(orient="index") for part, table in tables.items()},
         environment=records.environment(),
         **sections,
     )
+
+
+def _measure_constant(labels: Mapping[str, np.ndarray], unseen: str, euler: np.ndarray):
+    """Metrics of the constant prediction on the test set, decoded with its own residuals."""
+    covariance = metrics.residual_covariance(
+        metrics.constant_prediction(labels["train"], len(labels[unseen])), labels[unseen]
+    )
+    constant = metrics.constant_prediction(labels["train"], len(labels["test"]))
+    return metrics.evaluate(constant, labels["test"], euler, covariance)
+
+
+def residual_section(part: str, predictions: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+    """What metrics.json says of how far off a model is on configurations it has not seen.
+
+    part: where that was measured; covariance: as of ``metrics.residual_covariance``, in the order
+    h11, h21, h31, h22.
+    """
+    return {
+        "part": part,
+        "configurations": len(labels),
+        "covariance": metrics.residual_covariance(predictions, labels).tolist(),
+    }
 
 
 def split_section(split: Split) -> dict[str, Any]:

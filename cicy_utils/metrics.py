@@ -1,13 +1,17 @@
 """How good predictions are, in the paper's measures and in the light of two exact relations.
 
 Every measure is taken on rounded predictions, as in arXiv 2405.17406. A prediction is rounded in
-one of three ways, its decoding:
+one of four ways, its decoding:
 
 - "raw": each of the four numbers by itself; comparable with the paper.
 - "relation": h22 from the others, h22 = 2 (22 + 2 h11 + 2 h31 - h21), which holds for every
   Calabi-Yau four-fold (paper, eq. (12)).
 - "relation+chi": besides, h31 from h11, h21 and the Euler number chi, which is a function of the
   configuration matrix alone: chi = 6 (8 + h11 + h31 - h21).
+- "consistent": of all quadruples of integers that obey both relations with that Euler number, the
+  one nearest to the prediction. All four outputs have a say, each according to how far off it
+  usually is: distance is measured with the inverse of a robust covariance of the residuals, taken
+  on configurations that the model was not trained on.
 """
 
 from __future__ import annotations
@@ -17,48 +21,110 @@ import pandas as pd
 
 from cicy_utils.data import HODGE_NAMES
 
-DECODINGS = ("raw", "relation", "relation+chi")
+DECODINGS = ("raw", "relation", "relation+chi", "consistent")
+
+# What may be added to a quadruple without leaving the relations and the Euler number: h11 up by 1
+# and h31 down by 1, or h21 and h31 up by 1 and h22 by 2.
+STEPS = np.array([[1, 0, -1, 0], [0, 1, 1, 2]])
+FLOOR = 1e-6  # added to every variance, relative and absolute: singular covariances become regular
+FREEDOM = 1  # degrees of freedom of the t distribution that residuals are described by
 
 
 def decode(
-    predictions: np.ndarray, decoding: str = "raw", euler: np.ndarray | None = None
+    predictions: np.ndarray,
+    decoding: str = "raw",
+    euler: np.ndarray | None = None,
+    covariance: np.ndarray | None = None,
 ) -> np.ndarray:
     """Turn outputs of a network into integers.
 
     Args:
         predictions: (N, 4), in the order h11, h21, h31, h22.
         decoding: one of ``DECODINGS``.
-        euler: int (N,), Euler numbers; needed for "relation+chi".
+        euler: int (N,), Euler numbers; needed for "relation+chi" and "consistent".
+        covariance: (4, 4), see :func:`residual_covariance`; needed for "consistent".
 
     Returns:
         int64 (N, 4).
 
     Raises:
-        ValueError: unknown decoding, wrong shape, a prediction that is not finite, or Euler
-            numbers that are missing or no multiples of 6.
+        ValueError: unknown decoding, wrong shape, a prediction that is not finite, Euler numbers
+            that are missing or no multiples of 6, or a covariance that is missing or none.
     """
     predictions = _require_table(predictions, "predictions")
     if decoding not in DECODINGS:
         raise ValueError(f"unknown decoding {decoding!r}; choose one of {', '.join(DECODINGS)}")
+    if decoding in ("relation+chi", "consistent"):
+        euler = _require_euler(euler, len(predictions), decoding)
+    if decoding == "consistent":
+        return _nearest_consistent(predictions, euler, _require_covariance(covariance))
     decoded = np.rint(predictions).astype(np.int64)
     if decoding == "raw":
         return decoded
     if decoding == "relation+chi":
-        decoded[:, 2] = _require_euler(euler, len(decoded)) // 6 - 8 - decoded[:, 0] + decoded[:, 1]
+        decoded[:, 2] = euler // 6 - 8 - decoded[:, 0] + decoded[:, 1]
     h11, h21, h31, _ = decoded.T
     decoded[:, 3] = 2 * (22 + 2 * h11 + 2 * h31 - h21)
     return decoded
 
 
+def possible_decodings(euler: object, covariance: object) -> list[str]:
+    """The decodings that can be done with what is known; None stands for what is not."""
+    needed = {"relation+chi": [euler], "consistent": [euler, covariance]}
+    return [name for name in DECODINGS if all(n is not None for n in needed.get(name, []))]
+
+
+def residual_covariance(predictions: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """How the errors of the four outputs vary, and vary together; robust, and up to a factor.
+
+    Errors of networks have long tails: most are far below one, a few are dozens. The plain
+    covariance tells of these few alone, and decoding by it loses more than it gains. So this is the
+    scatter matrix of a multivariate t distribution with one degree of freedom about zero, by
+    maximum likelihood (Lange, Little and Taylor, Robust statistical modeling using the t
+    distribution, J. Am. Stat. Assoc. 84 (1989) 881): C = mean of w r r^T with r = prediction -
+    label and the weights w = 5 / (1 + r^T C^-1 r), iterated until it stands. For residuals from any
+    distribution whose contours are ellipsoids it has the covariance's shape. No mean is taken off,
+    as predictions are not shifted before they are decoded.
+
+    Args:
+        predictions: (N, 4), of configurations that were not trained on, in the order h11, h21,
+            h31, h22.
+        labels: int (N, 4).
+
+    Returns:
+        float64 (4, 4).
+
+    Raises:
+        ValueError: wrong shapes, no predictions, or some that are not finite.
+    """
+    predictions, labels = _require_pairs(predictions, labels)
+    residuals = predictions.astype(float) - labels
+    covariance = residuals.T @ residuals / len(residuals)
+    for _ in range(200):  # a few dozen are enough, unless it is close to singular
+        before = covariance
+        distances = np.einsum("ni,ij,nj->n", residuals, _metric(covariance), residuals)
+        weights = (FREEDOM + len(HODGE_NAMES)) / (FREEDOM + distances)
+        covariance = (residuals.T * weights) @ residuals / len(residuals)
+        if np.abs(covariance - before).max() <= 1e-6 * np.abs(before).max():
+            break
+    return (covariance + covariance.T) / 2
+
+
 def evaluate(
-    predictions: np.ndarray, labels: np.ndarray, euler: np.ndarray | None = None
+    predictions: np.ndarray,
+    labels: np.ndarray,
+    euler: np.ndarray | None = None,
+    covariance: np.ndarray | None = None,
 ) -> pd.DataFrame:
     """The measures of a set of predictions, one row per decoding.
 
     Args:
         predictions: (N, 4), in the order h11, h21, h31, h22.
         labels: int (N, 4), exact Hodge numbers.
-        euler: int (N,), Euler numbers; without them there is no row "relation+chi".
+        euler: int (N,), Euler numbers; without them there are no rows "relation+chi" and
+            "consistent".
+        covariance: (4, 4), see :func:`residual_covariance`; without it there is no row
+            "consistent".
 
     Returns:
         Index: decodings. Columns, each but accuracy_all for h11, h21, h31, h22:
@@ -69,17 +135,10 @@ def evaluate(
     Raises:
         ValueError: shapes do not agree, there is nothing to evaluate, or as for :func:`decode`.
     """
-    labels = _require_table(labels, "labels").astype(np.int64)
-    if len(labels) == 0 or len(predictions) != len(labels):
-        raise ValueError(
-            f"there must be as many predictions as labels, and at least one; there are "
-            f"{len(predictions)} and {len(labels)}"
-        )
+    predictions, labels = _require_pairs(predictions, labels)
     rows = {}
-    for decoding in DECODINGS:
-        if decoding == "relation+chi" and euler is None:
-            continue
-        decoded = decode(predictions, decoding, euler)
+    for decoding in possible_decodings(euler, covariance):
+        decoded = decode(predictions, decoding, euler, covariance)
         errors = decoded - labels
         right = errors == 0
         row = _by_name("accuracy", 100 * right.mean(axis=0))
@@ -177,6 +236,47 @@ def misses(predictions: np.ndarray, labels: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame(counts).fillna(0).astype(np.int64).sort_index().rename_axis("error")
 
 
+def _nearest_consistent(
+    predictions: np.ndarray, euler: np.ndarray, covariance: np.ndarray
+) -> np.ndarray:
+    """The integers (N, 4) that obey both relations and are nearest in the metric covariance^-1.
+
+    They form a lattice with two generators (``STEPS``), so this is a closest-vector problem in the
+    plane, and the answer is exact: in a reduced basis the closest vector is always a corner of the
+    parallelogram in which the target lies.
+    """
+    metric = _metric(covariance)
+    basis = _reduced_basis(metric)
+    gram = basis @ metric @ basis.T
+
+    rest = euler // 6 - 8  # h11 + h31 - h21
+    origin = np.stack([0 * rest, 0 * rest, rest, 44 + 4 * rest], axis=1)
+    target = (predictions - origin) @ metric @ basis.T @ np.linalg.inv(gram)  # (N, 2), real
+    corners = np.floor(target)[:, None, :] + np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
+    away = corners - target[:, None, :]
+    nearest = np.einsum("nci,ij,ncj->nc", away, gram, away).argmin(axis=1)
+    chosen = np.take_along_axis(corners, nearest[:, None, None], axis=1)[:, 0]
+    return origin + chosen.astype(np.int64) @ basis
+
+
+def _metric(covariance: np.ndarray) -> np.ndarray:
+    """The inverse of a covariance, made regular."""
+    return np.linalg.inv(covariance + np.diag(FLOOR * (1 + np.diag(covariance))))
+
+
+def _reduced_basis(metric: np.ndarray) -> np.ndarray:
+    """Two shortest vectors, int (2, 4), that generate the same lattice as STEPS (Gauss, Lagrange).
+
+    Every round shortens the shorter one, so it ends.
+    """
+    short, long = STEPS
+    while True:
+        long = long - np.rint(short @ metric @ long / (short @ metric @ short)).astype(int) * short
+        if long @ metric @ long >= short @ metric @ short:
+            return np.stack([short, long])
+        short, long = long, short
+
+
 def _shuffle(occupied: np.ndarray, random: np.random.Generator) -> np.ndarray:
     """Bool (N, L) to indices (N, L) that permute the True places of each row among themselves."""
     places = np.argsort(~occupied, axis=1, kind="stable")  # the True places come first
@@ -196,13 +296,38 @@ def _require_table(values: np.ndarray, what: str) -> np.ndarray:
     return values
 
 
-def _require_euler(euler: np.ndarray | None, n: int) -> np.ndarray:
+def _require_pairs(predictions: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    labels = _require_table(labels, "labels").astype(np.int64)
+    if len(labels) == 0 or len(predictions) != len(labels):
+        raise ValueError(
+            f"there must be as many predictions as labels, and at least one; there are "
+            f"{len(predictions)} and {len(labels)}"
+        )
+    return _require_table(predictions, "predictions"), labels
+
+
+def _require_euler(euler: np.ndarray | None, n: int, decoding: str) -> np.ndarray:
     if euler is None:
-        raise ValueError("the decoding 'relation+chi' needs the Euler numbers: pass euler=")
+        raise ValueError(f"the decoding {decoding!r} needs the Euler numbers: pass euler=")
     euler = np.asarray(euler)
     if euler.shape != (n,) or not np.issubdtype(euler.dtype, np.integer) or (euler % 6).any():
         raise ValueError(f"euler must be {n} integers, multiples of 6, one for each prediction")
     return euler.astype(np.int64)
+
+
+def _require_covariance(covariance: np.ndarray | None) -> np.ndarray:
+    if covariance is None:
+        raise ValueError(
+            "the decoding 'consistent' needs the covariance of the residuals: pass covariance="
+        )
+    matrix = np.asarray(covariance, dtype=float)
+    size = len(HODGE_NAMES)
+    if matrix.shape != (size, size) or not np.isfinite(matrix).all():
+        raise ValueError(f"covariance must be {size} x {size} finite numbers, not {covariance!r}")
+    lowest, *_, highest = np.linalg.eigvalsh(matrix)
+    if not np.allclose(matrix, matrix.T) or lowest < -1e-9 * abs(highest):
+        raise ValueError("covariance must be symmetric, with no variance below 0")
+    return matrix
 
 
 def _by_name(measure: str, values: np.ndarray) -> dict[str, float]:

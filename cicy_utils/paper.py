@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cicy_utils import recipes
 from cicy_utils.data import HODGE_NAMES, find_data_file
-from cicy_utils.records import METRICS_FILE
+from cicy_utils.records import METRICS_FILE, settings_fingerprint
 
 FILE_NAME = "paper_results.csv"
 MEASURES = ("accuracy", "mse", "mae", "r2")
@@ -25,8 +26,8 @@ CONSTANT = "constant prediction"
 ENSEMBLES_FILE = "ensembles.json"
 BASELINES_FILE = "baselines.json"
 
-# Settings that say where a model was trained, or which of several equal runs it is.
-NOT_THE_RECIPE = ("seed", "device", "max_hours")
+# Settings that say where and how safely a model was trained, or which of several equal runs it is.
+NOT_THE_RECIPE = ("seed", "device", "max_hours", "save_minutes")
 
 # Mean, largest and smallest Hodge numbers of the list as published, arXiv 1405.2073.
 LIST_STATISTICS = {
@@ -126,7 +127,8 @@ def comparable(records: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
     """Sort records into groups, inside which they may stand in one table; the main one first.
 
     In a group all have the same configurations (data fingerprint), all of one training share the
-    same test set (fingerprint), and runs of one name differ in nothing but the seed.
+    same test set (fingerprint), and runs of one name differ in nothing but the seed. What does not
+    tell its fingerprints stands alone.
     """
     solid = [record for record in records if record["kind"] != "baseline"]
     data, tests = Counter(map(_data, solid)), Counter(map(_test, solid))
@@ -150,6 +152,12 @@ def require_comparable(records: Sequence[dict[str, Any]]) -> None:
     """ValueError when records must not stand in one table, with the reason."""
     if conflict := _conflict(records):
         raise ValueError(f"{conflict}; sort the records with paper.comparable first")
+
+
+def require_same_test(records: Sequence[dict[str, Any]]) -> None:
+    """ValueError when records must not even be set side by side: another list or test set."""
+    if conflict := _conflict_of_tests(records):
+        raise ValueError(f"{conflict}: show each by itself")
 
 
 def results_table(run_dir: Path | str) -> pd.DataFrame:
@@ -196,6 +204,8 @@ def _measures(metrics: dict[str, float]) -> dict[str, float | None]:
 
 
 def _published_or_nothing(model: str, split: int) -> pd.Series:
+    """Of the same network, whatever the recipe; NaN where the paper has none of that name."""
+    model = recipes.network(model)
     table = published()
     known = (model, split) in table.index
     return table.loc[(model, split)] if known else pd.Series(np.nan, index=table.columns)
@@ -240,30 +250,46 @@ def _constants(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
-def _data(record: dict[str, Any]) -> str | None:
-    return record["data"].get("fingerprint")
+def _data(record: dict[str, Any]) -> str:
+    """Fingerprint of the list; of a result that has none, something that no other result has."""
+    return record["data"].get("fingerprint") or f"unknown: {record.get('folder')}"
 
 
-def _test(record: dict[str, Any]) -> tuple:
+def _test(record: dict[str, Any]) -> tuple[str, int, str]:
+    """List, training share and fingerprint of the test set, likewise."""
     fingerprint = record["split"].get("fingerprints", {}).get("test")
-    return _data(record), key(record)[1], fingerprint
+    return _data(record), key(record)[1], fingerprint or f"unknown: {record.get('folder')}"
 
 
 def _recipe(record: dict[str, Any]) -> str:
-    """What runs of one name must share to be repetitions of each other."""
-    settings = {k: v for k, v in record.get("settings", {}).items() if k not in NOT_THE_RECIPE}
-    told = [record.get(name) for name in ("label", "weights", "members", "member_weights")]
-    return json.dumps([*key(record), settings, told], sort_keys=True)
+    """What runs of one name must share to be repetitions of each other, as a fingerprint."""
+    settings = record.get("settings", {})
+    told = ("label", "weights", "architecture", "members", "member_weights", "chosen_by")
+    return settings_fingerprint(
+        {name: record.get(name) for name in told}
+        | {
+            "name": key(record),
+            "settings": {k: v for k, v in settings.items() if k not in NOT_THE_RECIPE},
+            "layout": record["data"].get("layout"),
+            "trained on": record["split"].get("fingerprints", {}).get("train"),
+        }
+    )
 
 
 def _conflict(records: Sequence[dict[str, Any]]) -> str:
     """Why records must not stand in one table; empty when they may."""
+    if conflict := _conflict_of_tests(records):
+        return conflict
+    recipes = {(key(record), _recipe(record)) for record in records}
+    if len(recipes) > len({name for name, _ in recipes}):
+        return "runs of one name were made with different settings"
+    return ""
+
+
+def _conflict_of_tests(records: Sequence[dict[str, Any]]) -> str:
     if len({_data(record) for record in records}) > 1:
         return "the results rest on different configurations"
     tests = {_test(record) for record in records}
     if len(tests) > len({split for _, split, _ in tests}):
         return "the results rest on different test sets"
-    recipes = {(key(record), _recipe(record)) for record in records}
-    if len(recipes) > len({name for name, _ in recipes}):
-        return "runs of one name were made with different settings"
     return ""

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from cicy_utils import checkpoint, topology, training
+from cicy_utils import checkpoint, records, topology, training
 from cicy_utils.data import HODGE_NAMES, LAYOUTS, SHAPE, arrange
 from cicy_utils.enumeration import canonical_form
-from cicy_utils.metrics import DECODINGS, decode
+from cicy_utils.metrics import decode, possible_decodings
 from cicy_utils.models import HodgeNetwork, build_model
 
 
@@ -81,7 +81,8 @@ def predict(matrix: ArrayLike, run_dir: str | Path) -> pd.DataFrame:
 
     Returns:
         Columns h11, h21, h31, h22. Rows: "output" (of the network, floating-point numbers), its
-        decodings "raw", "relation" and "relation+chi" (see :mod:`cicy_utils.metrics`), "exact".
+        decodings "raw", "relation", "relation+chi" and, where metrics.json beside the weights
+        tells how far off they usually are, "consistent" (see :mod:`cicy_utils.metrics`), "exact".
 
     Raises:
         FileNotFoundError: there are no weights.
@@ -97,10 +98,20 @@ def predict(matrix: ArrayLike, run_dir: str | Path) -> pd.DataFrame:
     inputs = arrange(stored[np.newaxis], metadata["data"]["layout"])
     output = training.predict(model, inputs, device="cpu")
     rows = {"output": output[0].tolist()}
-    rows |= {name: decode(output, name, euler)[0].tolist() for name in DECODINGS}
+    covariance = _residual_covariance(Path(run_dir))
+    for name in possible_decodings(euler, covariance):
+        rows[name] = decode(output, name, euler, covariance)[0].tolist()
     rows["exact"] = list(exact)
     # object: the network's output keeps its fraction, the others stay integers
     return pd.DataFrame.from_dict(rows, orient="index", columns=HODGE_NAMES, dtype=object)
+
+
+def _residual_covariance(run_dir: Path) -> np.ndarray | None:
+    folder = run_dir.parent if run_dir.suffix == ".safetensors" else run_dir
+    try:
+        return records.residual_covariance(records.read_metrics(folder))
+    except FileNotFoundError:  # trained, and not evaluated yet
+        return None
 
 
 def _as_stored(matrix: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ read back from the files written here.
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import json
 import math
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 LIST_SIZE = 905_684  # configurations in the complete list, products excluded
 METRICS_FILE = "metrics.json"
 TRAINED_ON_FILE = "trained_on.npz"
+SETTINGS_VARIABLE = "CICY_SETTINGS"  # the fingerprint of the settings that a notebook was given
 PACKAGES = ("torch", "numpy", "pandas", "scikit-learn", "numba", "matplotlib")
 
 # The recipe of arXiv 2405.17406, section 5; whatever differs is named in the label of a run.
@@ -35,9 +37,17 @@ PAPER_RECIPE = {
     "batch_size": 128,
     "max_epochs": 550,
     "patience": 20,
+    "schedule": "plateau",
     "plateau_factor": 0.1,
     "plateau_patience": 10,
     "min_learning_rate": 1e-8,
+    "weight_decay": 0.01,
+    "clip_norm": None,
+    "scale_targets": False,
+    "huber_delta": 1.0,
+    "loss_weights": (1.0, 1.0, 1.0, 1.0),
+    "averaging": 0.0,
+    "shuffle": False,
 }
 RETRAINING_RECIPE = PAPER_RECIPE | {"min_learning_rate": 1e-7}  # section 7 and its notebooks
 
@@ -111,7 +121,7 @@ def run_label(
     config: TrainConfig | None = None,
     result: FitResult | None = None,
     *,
-    recipe: Mapping[str, float] = PAPER_RECIPE,
+    recipe: Mapping[str, Any] = PAPER_RECIPE,
     changes: Sequence[str] = (),
 ) -> str:
     """What keeps a run from being the paper's: "" for the whole list with the paper's recipe.
@@ -132,7 +142,7 @@ def run_label(
             quick.append(f"at most {value:,} epoch{'' if value == 1 else 's'}")
         else:
             words = name.replace("_", " ")
-            changed.append(f"{words} {value:g} instead of {published:g}")
+            changed.append(f"{words} {_in_words(value)} instead of {_in_words(published)}")
     if result and result.stop_reason in ("time_limit", "interrupted"):
         why = "by the time limit" if result.stop_reason == "time_limit" else "by hand"
         quick.append(f"stopped {why} after {result.epochs:,} epochs")
@@ -140,6 +150,15 @@ def run_label(
     if not quick and not changed:
         return ""
     return f"{QUICK if quick else CHANGED}: {', '.join(quick + changed)}"
+
+
+def _in_words(value: Any) -> str:
+    """The value of a setting, without a comma."""
+    if isinstance(value, bool) or value is None:
+        return {True: "on", False: "off", None: "none"}[value]
+    if isinstance(value, (tuple, list)):
+        return " ".join(f"{item:g}" for item in value)
+    return value if isinstance(value, str) else f"{value:g}"
 
 
 def joint_label(labels: Iterable[str]) -> str:
@@ -178,15 +197,24 @@ def write_metrics(run_dir: Path | str, **sections: Any) -> dict[str, Any]:
 
     Every run names notebook, variant, label, data and environment; a run of a model also
     model, seed, settings, split, weights, training and metrics. Numbers that are not finite
-    become null. A missing section is a ValueError.
+    become null. A missing section is a ValueError. A notebook that is run by command adds the
+    fingerprint of its settings, by which it is known to be done.
     """
     required = MODEL_SECTIONS if "model" in sections else SECTIONS
     if missing := sorted(required - sections.keys()):
         raise ValueError(
             f"metrics of {run_dir} lack {', '.join(missing)}: pass every section to write_metrics"
         )
+    if given := os.environ.get(SETTINGS_VARIABLE):
+        sections["settings_fingerprint"] = given
     write_json(Path(run_dir) / METRICS_FILE, sections)
     return read_metrics(run_dir)
+
+
+def settings_fingerprint(settings: Mapping[str, Any]) -> str:
+    """sha256 (hexadecimal) of settings, as JSON with sorted names."""
+    text = json.dumps(_plain(settings), sort_keys=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def write_json(path: Path | str, value: Any) -> None:
@@ -205,6 +233,15 @@ def read_metrics(run_dir: Path | str) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def residual_covariance(record: Mapping[str, Any]) -> np.ndarray | None:
+    """What the decoding "consistent" needs to be done again, from metrics.json, as float (4, 4).
+
+    None where the record has none: nothing was known of errors on configurations not trained on.
+    """
+    residuals = record.get("residuals")
+    return np.array(residuals["covariance"]) if residuals else None
+
+
 def read_history(run_dir: Path | str) -> pd.DataFrame:
     """The history.csv of a run folder, one row an epoch; FileNotFoundError when there is none."""
     import pandas as pd  # slow to import, and most of this module does without
@@ -213,6 +250,11 @@ def read_history(run_dir: Path | str) -> pd.DataFrame:
     if not path.is_file():
         raise FileNotFoundError(f"no history.csv in {run_dir}: nothing has been trained there")
     return pd.read_csv(path)
+
+
+def best_epoch(history: list[dict[str, Any]]) -> dict[str, Any]:
+    """The row of the lowest validation loss, the first of equals."""
+    return min(history, key=lambda row: row["validation_loss"])
 
 
 def save_predictions(
@@ -303,7 +345,9 @@ def trained(run_folder: Path | str) -> list[tuple[Path, dict[str, Any]]]:
 
 
 def seed_folders(run_dir: Path | str, seeds: Sequence[int]) -> dict[int, Path]:
-    """A folder for each seed: the run folder for the first, seed-<seed> beside it for the others.
+    """A folder for each seed: the run folder for the first, others beside it.
+
+    Beside fast-42 they are called fast-43 and so on, beside any other name seed-43.
 
     ValueError unless seeds are different whole numbers, at least one, and the folder of the first
     is not named after another of them.
@@ -311,7 +355,9 @@ def seed_folders(run_dir: Path | str, seeds: Sequence[int]) -> dict[int, Path]:
     if not seeds or len(set(seeds)) < len(seeds) or not all(type(seed) is int for seed in seeds):
         raise ValueError(f"seeds must be different whole numbers such as [42, 43], not {seeds!r}")
     run_dir = Path(run_dir)
-    folders = [run_dir, *(run_dir.with_name(f"seed-{seed}") for seed in seeds[1:])]
+    kind = run_dir.name.removesuffix(f"-{seeds[0]}")
+    kind = "seed" if kind == run_dir.name else kind
+    folders = [run_dir, *(run_dir.with_name(f"{kind}-{seed}") for seed in seeds[1:])]
     if len(set(folders)) < len(folders):
         raise ValueError(f"{run_dir} is the folder of another of the seeds {seeds}: put it first")
     return dict(zip(seeds, folders, strict=True))

@@ -126,11 +126,13 @@ def run(
             label=before["label"],
             settings=before["settings"] | {"device": config.device},
             training=before["training"] | {"retrained": False},
+            residuals=before.get("residuals"),
             checkpoint="/".join(checkpoint.folder.parts[-2:]),
         )
     matrices, labels = data.matrices[split.test], data.hodge[split.test]
     predicted = training.predict(model, matrices, device=config.device)
-    table = evaluate(predicted, labels, euler_numbers_batch(matrices))
+    euler, covariance = euler_numbers_batch(matrices), records.residual_covariance(before)
+    table = evaluate(predicted, labels, euler, covariance)
     result = training.fit(
         model, data, split, config, Path(run_dir), trained_before=checkpoint.trained_on
     )

@@ -96,10 +96,43 @@ def beside_paper(record: dict[str, Any]) -> Styler:
 
 
 def decodings(record: dict[str, Any]) -> Styler:
-    """Test accuracies of the three decodings, for this run and for the constant prediction."""
-    ours, constant = (pd.DataFrame(record["metrics"][part]).T for part in ("test", "constant"))
+    """Test accuracies of the decodings, for this run and for the constant prediction.
+
+    The last column is what each adds, for all four numbers, to rounding them one by one.
+    """
+    measured = record["metrics"]
+    ours, constant = (_with_gain(measured[part]) for part in ("test", "constant"))
     table = pd.concat([ours, constant.rename(index=lambda name: f"{paper.CONSTANT}, {name}")])
-    return style(_accuracies(table), "Test accuracy (%) by decoding", record["label"])
+    return style(table, "Test accuracy (%) by decoding", record["label"])
+
+
+def published_weights(record: dict[str, Any]) -> Styler:
+    """Test accuracies of published weights by decoding: published, and measured here on a part."""
+    rows = {
+        (entry["name"], decoding, side): _accuracies(pd.DataFrame({0: measures}).T).loc[0]
+        for entry in record["published"]
+        for decoding in entry["here"]
+        for side, measures in (
+            ("published", entry["published"][decoding]),
+            ("here", entry["here"][decoding]),
+        )
+    }
+    table = pd.DataFrame(rows).T.rename(index=lambda text: text)
+    table.index = [", ".join(index) for index in table.index]
+    return style(table, "Test accuracy (%) of published weights", record["label"])
+
+
+def published_files(record: dict[str, Any]) -> Styler:
+    """Folder and checksum of the published weights, and how much of the test set was drawn."""
+    rows = {
+        entry["name"]: {
+            "folder in results/reference": entry["folder"],
+            "test configurations": f"{entry['part']:,} of {entry['test']:,}",
+            "sha256": entry["sha256"][:16],
+        }
+        for entry in record["published"]
+    }
+    return style(pd.DataFrame(rows).T, "Published weights", record["label"])
 
 
 def permuted(record: dict[str, Any]) -> Styler:
@@ -124,8 +157,12 @@ def parts(record: dict[str, Any]) -> Styler:
 
 
 def seeds(run_dirs: Sequence[Path]) -> Styler:
-    """Raw test accuracies of the same training from several seeds, with median and range."""
-    runs = [records.read_metrics(folder) for folder in run_dirs]
+    """Raw test accuracies of the same training from several seeds, with median and range.
+
+    ValueError when they were not judged by the same test set.
+    """
+    runs = [records.read_metrics(folder) | {"folder": folder} for folder in run_dirs]
+    paper.require_same_test(runs)
     rows = {f"seed {run['seed']}": run["metrics"]["test"]["raw"] for run in runs}
     table = _accuracies(pd.DataFrame(rows).T)
     if len(runs) > 1:
@@ -159,7 +196,11 @@ def beside_published(
 
 
 def folds(found: Mapping[Path, dict[str, Any]]) -> Styler:
-    """Test accuracies of the folds that are done, beside Table 6 of the paper."""
+    """Test accuracies of the folds that are done, beside Table 6 of the paper.
+
+    ValueError when they were not judged by the same test set.
+    """
+    paper.require_same_test(list(found.values()))
     results = {record["model"]: record["metrics"]["test"]["raw"] for record in found.values()}
     label = records.joint_label(record["label"] for record in found.values())
     return beside_published(results, 72, "Test accuracy (%) of each fold (paper, Table 6)", label)
@@ -338,17 +379,14 @@ def list_faults(record: dict[str, Any]) -> Styler:
 
 
 def baselines(found: Sequence[dict[str, Any]]) -> Styler:
-    """Test accuracies of what needs no network, at the 72 % split, in the three decodings."""
+    """Test accuracies of what needs no network, at the 72 % split, in all decodings."""
     chosen = [record for record in found if paper.key(record)[1] == 72]
-    rows = {
-        (record["model"], decoding): measures
-        | {"learned from": record["training"]["configurations"]}
+    shown = pd.concat(
+        _with_gain(record["metrics"]["test"])
+        .assign(**{"learned from": record["training"]["configurations"]})
+        .rename(index=lambda decoding, model=record["model"]: f"{model}, {decoding}")
         for record in chosen
-        for decoding, measures in record["metrics"]["test"].items()
-    }
-    table = pd.DataFrame.from_dict(rows, orient="index")
-    shown = _accuracies(table).assign(**{"learned from": table["learned from"].astype(int)})
-    shown.index = [", ".join(row) for row in rows]
+    )
     return style(shown, "Test accuracy (%), and number of configurations learned from",
                  chosen[0]["label"])  # fmt: skip
 
@@ -393,6 +431,12 @@ def _machine(record: dict[str, Any]) -> dict[str, str]:
 
 def _facts(facts: dict[str, Any], label: str) -> Styler:
     return style(pd.DataFrame({"": facts}), "This run", label).hide(axis="columns")
+
+
+def _with_gain(measured: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
+    """Accuracies by decoding; "gain" is in all four right, in percentage points, over raw."""
+    table = _accuracies(pd.DataFrame(measured).T)
+    return table.assign(gain=table["all four"] - table.loc["raw", "all four"])
 
 
 def _accuracies(table: pd.DataFrame) -> pd.DataFrame:

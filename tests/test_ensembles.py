@@ -10,6 +10,7 @@ import pytest
 from cicy_utils import ensembles, paper, records, tables
 from cicy_utils.data import Cicy4, load_cicy4
 from cicy_utils.ensembles import at, average, hill_climb
+from cicy_utils.metrics import DECODINGS
 from cicy_utils.records import Mask, Predictions
 from cicy_utils.splits import Split, cv_folds, split_72, split_80
 
@@ -273,9 +274,13 @@ def test_ensembles_json_has_what_can_be_made_and_names_what_cannot(run_folder, d
     assert first["data_fingerprint"] == data.fingerprint
     assert first["test_fingerprint"] == split_72(200).fingerprints["test"]
     assert set(first["metrics"]) == {"train", "validation", "test"}
-    assert set(first["metrics"]["test"]) == {"raw", "relation", "relation+chi"}
+    assert list(first["metrics"]["test"]) == list(DECODINGS)
+    assert first["residuals"]["configurations"] == 16
+    assert first["residuals"]["covariance"][0][0] < 0.5**2  # two members, noise 0.5 and 0.4
     # f1 was trained on the validation set, and folds do not share a training set
     assert set(by_name["LSTM-448-f1f4"]["metrics"]) == {"test"}
+    assert by_name["LSTM-448-f1f4"]["residuals"] is None
+    assert "consistent" not in by_name["LSTM-448-f1f4"]["metrics"]["test"]
     assert by_name["Climb-80"]["chosen_by"] == "validation"
     assert by_name["Climb-80"]["members"] == list(climbs["80"].weights)
 

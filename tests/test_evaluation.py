@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from cicy_utils import evaluation, records, tables, topology
+from cicy_utils import cross_validation, evaluation, records, tables, topology
 from cicy_utils.data import Cicy4
-from cicy_utils.metrics import evaluate
+from cicy_utils.metrics import DECODINGS, evaluate, residual_covariance
 from cicy_utils.models import build_model, count_weights
 from cicy_utils.splits import Split, cv_folds, split_72, split_80
 from cicy_utils.training import TrainConfig, fit
@@ -61,12 +61,60 @@ def test_the_record_is_the_file(run):
 def test_every_part_has_its_decodings(run):
     decodings = {part: list(metrics) for part, metrics in run[1]["metrics"].items()}
     assert decodings == {
-        "test": ["raw", "relation", "relation+chi"],
+        "test": list(DECODINGS),
         "validation": ["raw", "relation"],
         "train": ["raw"],
-        "test_permuted": ["raw", "relation", "relation+chi"],
-        "constant": ["raw", "relation", "relation+chi"],
+        "test_permuted": list(DECODINGS),
+        "constant": list(DECODINGS),
     }
+
+
+def test_the_last_decoding_can_be_done_again_from_the_files(run, small_list):
+    run_dir, record, _ = run
+    validation, test = (records.load_predictions(run_dir, part) for part in ("validation", "test"))
+    assert (record["residuals"]["part"], record["residuals"]["configurations"]) == ("validation", 4)
+    kept = records.residual_covariance(record)
+    np.testing.assert_array_equal(
+        kept, residual_covariance(validation.predictions, validation.labels)
+    )
+    euler = topology.euler_numbers_batch(small_list.matrices[test.indices])
+    table = evaluate(test.predictions, test.labels, euler, kept)
+    assert table.loc["consistent"].to_dict() == pytest.approx(
+        record["metrics"]["test"]["consistent"]
+    )
+
+
+def test_the_decoding_never_sees_test_labels(run, small_list, tmp_path):
+    """Other labels in the test set leave the covariance as it is."""
+    split = split_72(len(small_list))
+    hodge = small_list.hodge.copy()
+    hodge[split.test] += 7
+    changed = Cicy4(small_list.matrices, hodge, "test", "stored", "f" * 64)
+    model = build_model("LSTM-448", hidden_size=3, seed=42)
+    result = fit(model, changed, split, CONFIG, tmp_path)
+    names = {"notebook": "11_lstm_448"}
+    record = evaluation.evaluate_run(model, changed, split, CONFIG, result, tmp_path, **names)
+    assert record["residuals"] == run[1]["residuals"]
+
+
+def test_a_fold_measures_its_residuals_on_what_it_has_not_seen(small_list, tmp_path):
+    for number, part in ((1, "out_of_fold"), (4, "validation")):
+        fold = f"fold-{number}"
+        config = {"notebook": "13_cross_validation"}
+        record = cross_validation.train_fold(
+            "LSTM-448", number, small_list, CONFIG, tmp_path / fold, hidden_size=3, **config
+        )
+        assert record["residuals"]["part"] == part
+        assert "consistent" in record["metrics"]["test"]
+
+
+def test_tables_show_the_gain_of_each_decoding(run):
+    table = tables.decodings(run[1]).data
+    assert len(table) == 2 * len(DECODINGS)
+    test = run[1]["metrics"]["test"]
+    gain = test["consistent"]["accuracy_all"] - test["raw"]["accuracy_all"]
+    assert table.loc["consistent", "gain"] == pytest.approx(gain)
+    assert table.loc["raw", "gain"] == 0
 
 
 def test_saved_predictions_give_the_metrics(run, small_list):

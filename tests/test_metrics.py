@@ -16,6 +16,8 @@ from cicy_utils.metrics import (
     evaluate,
     misses,
     permute_matrices,
+    possible_decodings,
+    residual_covariance,
 )
 
 # Worked values: [5|6] and [[1|2],[4|5]], with their Euler numbers.
@@ -25,7 +27,7 @@ EULER = np.array([2610, 2160])
 
 def test_exact_numbers_decode_to_themselves():
     for decoding in DECODINGS:
-        np.testing.assert_array_equal(decode(EXACT, decoding, EULER), EXACT)
+        np.testing.assert_array_equal(decode(EXACT, decoding, EULER, np.eye(4)), EXACT)
 
 
 def test_decodings_use_what_they_may():
@@ -46,7 +48,136 @@ def test_relations_hold_after_decoding(numbers):
     np.testing.assert_array_equal(4 + 2 * h11 - 4 * h21 + 2 * h31 + h22, euler)
 
 
+def covariance(seed: int, rank: int = 4) -> np.ndarray:
+    """Errors that differ in size and come together, like those of a network."""
+    mixing = np.random.default_rng(seed).normal(size=(rank, 4)) * [0.3, 0.1, 2.0, 6.0]
+    return mixing.T @ mixing
+
+
+def consistent_quadruples(h11: np.ndarray, h21: np.ndarray, euler: int) -> np.ndarray:
+    h31 = euler // 6 - 8 - h11 + h21
+    return np.stack([h11, h21, h31, 2 * (22 + 2 * h11 + 2 * h31 - h21)], axis=-1)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_consistent_is_the_nearest_of_all_consistent_quadruples(seed):
+    random = np.random.default_rng(seed)
+    errors = covariance(seed)
+    exact = consistent_quadruples(random.integers(1, 20, 20), random.integers(0, 20, 20), 1440)
+    output = exact + random.multivariate_normal(np.zeros(4), errors, 20)
+    decoded = decode(output, "consistent", np.full(20, 1440), errors)
+    np.testing.assert_array_equal(consistent_quadruples(*decoded.T[:2], 1440), decoded)
+
+    # Wide enough: no consistent quadruple outside is as near as the exact one.
+    grid = np.stack(np.meshgrid(np.arange(-60, 80), np.arange(-60, 80)), axis=-1).reshape(-1, 2)
+    all_there_are = consistent_quadruples(*grid.T, 1440)
+    metric = np.linalg.inv(errors)
+    for answer, wanted in zip(decoded, output, strict=True):
+        away = all_there_are - wanted
+        distances = np.einsum("ni,ij,nj->n", away, metric, away)
+        assert (answer - wanted) @ metric @ (answer - wanted) <= distances.min() * (1 + 1e-4)
+
+
+def test_consistent_weighs_outputs_by_how_far_off_they_are():
+    euler = np.array([2610])
+    output = np.array([[1.0, 0.0, 420.0, 1752.0]])  # h31 is off, or h11, or both
+    trusted = decode(output, "consistent", euler, np.diag([0.01, 0.01, 100.0, 1.0]))
+    assert trusted.tolist() == [[1, 0, 426, 1752]]
+    doubted = decode(output, "consistent", euler, np.diag([100.0, 0.01, 0.01, 1.0]))
+    assert doubted.tolist() == [[7, 0, 420, 1752]]
+
+
+def test_consistent_uses_that_errors_come_together():
+    """One cause shifts three outputs; how far h31 is off the relations tells its size."""
+    random = np.random.default_rng(3)
+    h11, h21 = random.integers(1, 20, 4000), random.integers(0, 20, 4000)
+    labels = consistent_quadruples(h11, h21, 1440)
+    shared = random.normal(size=(4000, 1)) * [0.4, 0.0, 4.0, 4.0]
+    output = labels + shared + random.normal(size=(4000, 4)) * [0.05, 0.05, 0.2, 0.2]
+    euler = np.full(4000, 1440)
+    measured = residual_covariance(output[:2000], labels[:2000])
+    table = evaluate(output[2000:], labels[2000:], euler[2000:], measured)
+    assert table.loc["consistent", "accuracy_all"] == 100
+    assert table.loc["relation+chi", "accuracy_all"] < 90
+    separately = decode(output[2000:], "consistent", euler[2000:], np.diag(np.diag(measured)))
+    assert (separately == labels[2000:]).all(axis=1).mean() < 0.9
+
+
+@pytest.mark.parametrize("rank", [0, 1, 2, 3])
+def test_consistent_bears_a_singular_covariance(rank):
+    errors = covariance(rank, rank) if rank else np.zeros((4, 4))
+    decoded = decode(EXACT + 0.2, "consistent", EULER, errors)
+    assert (consistent_quadruples(*decoded[0, :2], EULER[0]) == decoded[0]).all()
+    np.testing.assert_array_equal(decode(EXACT, "consistent", EULER, errors), EXACT)
+
+
+def test_nearest_is_found_however_skew_the_metric():
+    """A nearly flat metric, in which a basis that is not reduced would mislead."""
+    skew = np.diag([1e6, 1e6, 1e-4, 1e-4]) + 1e-9
+    decoded = decode(EXACT + np.array([40.0, -7.0, 0.1, 0.3]), "consistent", EULER, skew)
+    np.testing.assert_array_equal(decoded, EXACT)  # h31 and h22 tell everything
+
+
+def test_residual_covariance_has_the_shape_of_the_true_one():
+    errors = covariance(5)
+    residuals = np.random.default_rng(5).multivariate_normal(np.zeros(4), errors, 20_000)
+    labels = np.tile(EXACT[:1], (20_000, 1))
+    found = residual_covariance(labels + residuals, labels)
+    scale = np.sqrt(np.diag(errors))
+    ratio = np.trace(found) / np.trace(errors)
+    np.testing.assert_allclose(found / ratio / np.outer(scale, scale),
+                               errors / np.outer(scale, scale), atol=0.03)  # fmt: skip
+    # It is at its fixed point, the most likely one (Lange, Little and Taylor 1989).
+    distances = np.einsum("ni,ij,nj->n", residuals, np.linalg.inv(found), residuals)
+    likely = (residuals.T * (5 / (1 + distances))) @ residuals / len(residuals)
+    np.testing.assert_allclose(likely, found, rtol=1e-3)
+
+
+def test_a_few_large_errors_do_not_rule_the_covariance():
+    """As in networks: the plain covariance would trust the output with the smallest outliers."""
+    random = np.random.default_rng(6)
+    n = 4000
+    labels = consistent_quadruples(random.integers(1, 20, n), random.integers(0, 20, n), 1440)
+    output = labels + random.normal(size=(n, 4)) * [1.0, 0.1, 0.3, 3.0]
+    rare = random.random(n) < 0.05
+    output[rare, 1] += 40 * random.normal(size=rare.sum())  # h21, else the best of all
+    euler = np.full(n, 1440)
+    residuals = output - labels
+    plain, robust = residuals.T @ residuals / n, residual_covariance(output, labels)
+    right = {
+        name: 100 * (decode(output, "consistent", euler, c) == labels).all(axis=1)[~rare].mean()
+        for name, c in {"plain": plain, "robust": robust}.items()
+    }
+    assert right["robust"] > right["plain"] + 20
+
+
+def test_residual_covariance_of_few_or_perfect_predictions():
+    assert residual_covariance(EXACT, EXACT).tolist() == np.zeros((4, 4)).tolist()
+    few = residual_covariance(EXACT + 0.25, EXACT)
+    np.testing.assert_allclose(few, np.full((4, 4), few[0, 0]))
+    with pytest.raises(ValueError, match="at least one"):
+        residual_covariance(EXACT[:0], EXACT[:0])
+
+
+def test_what_is_known_decides_what_can_be_decoded():
+    assert possible_decodings(None, None) == ["raw", "relation"]
+    assert possible_decodings(None, np.eye(4)) == ["raw", "relation"]
+    assert possible_decodings(EULER, None) == ["raw", "relation", "relation+chi"]
+    assert possible_decodings(EULER, np.eye(4)) == list(DECODINGS)
+
+
 def test_decode_refuses_what_it_cannot_decode():
+    with pytest.raises(ValueError, match="'consistent' needs the Euler numbers"):
+        decode(EXACT, "consistent", covariance=np.eye(4))
+    with pytest.raises(ValueError, match="'consistent' needs the covariance of the residuals"):
+        decode(EXACT, "consistent", EULER)
+    with pytest.raises(ValueError, match="covariance must be 4 x 4 finite numbers"):
+        decode(EXACT, "consistent", EULER, np.eye(3))
+    with pytest.raises(ValueError, match="covariance must be 4 x 4 finite numbers"):
+        decode(EXACT, "consistent", EULER, np.full((4, 4), np.nan))
+    for wrong in (np.eye(4) + np.triu(np.ones((4, 4)), 1), -np.eye(4)):
+        with pytest.raises(ValueError, match="covariance must be symmetric, with no variance"):
+            decode(EXACT, "consistent", EULER, wrong)
     with pytest.raises(ValueError, match="unknown decoding 'best'; choose one of raw"):
         decode(EXACT, "best")
     with pytest.raises(ValueError, match="needs the Euler numbers"):
@@ -81,11 +212,12 @@ def test_measures_agree_with_scikit_learn():
 def test_evaluate_has_a_row_per_decoding_and_percent():
     output = EXACT + np.array([[0.3, 0.3, 1.0, 0.3], [0.1, 0.1, 0.1, 9.0]])
     assert evaluate(output, EXACT).index.tolist() == ["raw", "relation"]
-    table = evaluate(output, EXACT, EULER)
+    assert evaluate(output, EXACT, EULER).index.tolist() == ["raw", "relation", "relation+chi"]
+    table = evaluate(output, EXACT, EULER, np.diag([0.01, 0.01, 1, 100]))
     assert table.index.tolist() == list(DECODINGS)
-    assert table["accuracy_h31"].tolist() == [50, 50, 100]
-    assert table["accuracy_h22"].tolist() == [50, 50, 100]
-    assert table["accuracy_all"].tolist() == [0, 50, 100]
+    assert table["accuracy_h31"].tolist() == [50, 50, 100, 100]
+    assert table["accuracy_h22"].tolist() == [50, 50, 100, 100]
+    assert table["accuracy_all"].tolist() == [0, 50, 100, 100]
     assert table.loc["raw", "mse_h22"] == 40.5
     assert np.isfinite(table).all(axis=None)
 

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import run_folder
 
-from cicy_utils import models, paper, paper_tables, records
+from cicy_utils import models, paper, paper_tables, records, training
 from cicy_utils.data import HODGE_NAMES
 from cicy_utils.metrics import constant_prediction, evaluate
 
@@ -27,8 +27,8 @@ def sections(model="LSTM-448", label="quick run: 4 of 905,684 configurations"):
         "label": label,
         "seed": 42,
         "settings": {},
-        "data": {},
-        "split": {},
+        "data": {"fingerprint": "dada"},
+        "split": {"fingerprints": {"test": "72aa"}},
         "weights": 12,
         "training": {"epochs": 3, "seconds": 90.0},
         "metrics": {
@@ -151,18 +151,23 @@ def collected(tmp_path, *records):
     return [record for record in paper.collect(tmp_path) if record["kind"] == "model"]
 
 
-OTHERS = {
-    "different configurations": {"data": {"fingerprint": "else"}},
-    "different test sets": {"split": {"name": "72", "fingerprints": {"test": "else"}}},
-    "different settings": {"settings": {"learning_rate": 0.5}},
-    "with different settings": {"label": "quick run: stopped by hand after 2 epochs"},
-}
+OTHERS = [
+    ("different configurations", {"data": {"fingerprint": "else"}}),
+    ("different test sets", {"split": {"name": "72", "fingerprints": {"test": "else"}}}),
+    ("different settings", {"settings": {"learning_rate": 0.5}}),
+    ("different settings", {"label": "quick run: stopped by hand after 2 epochs"}),
+    ("different settings", {"data": {"fingerprint": "dada", "layout": "descending"}}),
+    (
+        "different settings",
+        {"split": {"name": "72", "fingerprints": {"test": "72aa", "train": "else"}}},
+    ),
+]
 
 
-@pytest.mark.parametrize("reason", OTHERS)
-def test_what_cannot_be_compared_is_kept_apart(tmp_path, reason):
+@pytest.mark.parametrize(("reason", "change"), OTHERS)
+def test_what_cannot_be_compared_is_kept_apart(tmp_path, reason, change):
     same = run_folder.record("LSTM-448")
-    found = collected(tmp_path, same | OTHERS[reason], same, same)
+    found = collected(tmp_path, same | change, same, same)
     assert [len(group) for group in paper.comparable(found)] == [2, 1]
     with pytest.raises(ValueError, match=f"{reason}; sort the records with paper.comparable"):
         paper.require_comparable(found)
@@ -170,6 +175,24 @@ def test_what_cannot_be_compared_is_kept_apart(tmp_path, reason):
         paper_tables.build(4, found)
     with pytest.raises(ValueError, match=reason):
         paper_tables.ranking(72, found)
+    if reason == "different settings":
+        paper.require_same_test(found)
+    else:
+        with pytest.raises(ValueError, match=f"{reason}: show each by itself"):
+            paper.require_same_test(found)
+
+
+@pytest.mark.parametrize("section", ["data", "split"])
+def test_what_does_not_tell_what_it_rests_on_stands_alone(tmp_path, section):
+    same = run_folder.record("LSTM-448")
+    found = collected(tmp_path, *[same | {section: {}}] * 2, same)
+    assert sorted(len(group) for group in paper.comparable(found)) == [1, 1, 1]
+    with pytest.raises(ValueError, match="rest on different"):
+        paper.require_comparable(found[:2])
+
+
+def test_what_may_differ_between_repetitions_does_not_change_what_is_computed():
+    assert {*paper.NOT_THE_RECIPE} == {"seed", *training.MAY_DIFFER_ON_RESUMING}
 
 
 def test_seeds_machines_and_the_two_test_sets_can_be_compared(tmp_path):

@@ -1,9 +1,13 @@
+import json
+import shutil
+
 import numpy as np
 import pytest
 
 from cicy_utils import checkpoint, topology, training
 from cicy_utils.data import HODGE_NAMES, Cicy4, arrange
 from cicy_utils.enumeration import canonical_form
+from cicy_utils.metrics import DECODINGS, decode
 from cicy_utils.models import build_model
 from cicy_utils.prediction import load_model, predict
 from cicy_utils.splits import split_72
@@ -55,6 +59,19 @@ def test_prediction_stands_beside_the_exact_numbers(run):
     assert table.loc["raw"].tolist() == np.rint(output).astype(int).tolist()
     h11, h21, h31, h22 = table.loc["relation+chi"]
     assert 6 * (8 + h11 + h31 - h21) == 4 + 2 * h11 - 4 * h21 + 2 * h31 + h22 == 2160
+
+
+def test_the_last_decoding_comes_with_the_residuals(run, tmp_path):
+    shutil.copy(run[0] / checkpoint.WEIGHTS_FILE, tmp_path)
+    covariance = np.diag([0.1, 0.01, 4.0, 9.0])
+    residuals = {"covariance": covariance.tolist()}
+    (tmp_path / "metrics.json").write_text(json.dumps({"residuals": residuals}))
+    for place in (tmp_path, tmp_path / checkpoint.WEIGHTS_FILE):
+        table = predict(MATRIX, place)
+        assert table.index.tolist() == ["output", *DECODINGS, "exact"]
+    output = table.loc[["output"]].to_numpy(dtype=float)
+    expected = decode(output, "consistent", np.array([2160]), covariance)
+    assert table.loc["consistent"].tolist() == expected[0].tolist()
 
 
 def test_order_and_padding_do_not_matter(run):

@@ -68,6 +68,9 @@ def test_a_retrained_model_has_seen_both_training_sets(results, data, tmp_path):
     assert "started from a quick run" in record["label"]
     assert "min learning rate" not in record["label"]  # 1e-7 is what the paper did
     assert record == records.read_metrics(tmp_path / "d80")
+    before = records.read_metrics(results / "11_lstm_448" / "seed-42")
+    assert record["residuals"] != before["residuals"]  # its own, the other's for test_before
+    assert "consistent" in record["metrics"]["test_before"]
     page = tables.retrained(record).to_html()
     for word in ("published", "before retraining", "constant", record["label"]):
         assert word in page.replace("<br>", " ")
@@ -109,6 +112,21 @@ def test_a_model_can_be_judged_without_retraining(results, data, tmp_path, model
     # Fold 1 was trained on the validation set: there are no metrics that could mislead.
     assert ("validation" in record["metrics"]) == (model == "LSTM-448")
     assert record["seen"]["validation"] == (0 if model == "LSTM-448" else 8)
+
+
+def test_weights_not_retrained_keep_the_residuals_of_their_fold(results, data, tmp_path):
+    folder = retraining.find_checkpoint(results, "LSTM-448-f1")
+    before = records.read_metrics(folder)
+    residuals = before["residuals"] = {"part": "out_of_fold", "covariance": np.eye(4).tolist()}
+    split = split_80(len(data))
+    known = retraining.load_checkpoint(folder, data, split)
+    names = {"retrain": False, "notebook": "14_retraining"}
+    for record, section in ((before, residuals), (before | {"residuals": None}, None)):
+        found = retraining.run(dataclasses.replace(known, record=record), data, split, RETRAIN,
+                               tmp_path / str(section is None), **names)  # fmt: skip
+        assert found["residuals"] == section
+        assert ("consistent" in found["metrics"]["test"]) == (section is not None)
+        assert "consistent" in found["metrics"]["constant"]
 
 
 def test_a_fold_that_has_seen_the_validation_set_is_not_retrained(results, data, tmp_path):
@@ -157,8 +175,9 @@ def test_a_checkpoint_of_other_data_is_refused(results, data):
         retraining.load_checkpoint(folder, turned, split_80(100))
 
 
-def test_a_training_cut_short_is_no_checkpoint(data, tmp_path):
-    short = dataclasses.replace(CONFIG, max_epochs=5, max_hours=1e-12)
+def test_a_training_cut_short_is_no_checkpoint(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(training.Training, "out_of_time", lambda run: len(run.history) == 1)
+    short = dataclasses.replace(CONFIG, max_epochs=5, max_hours=1.0)
     folder = train(data, split_72(100), tmp_path / "11_lstm_448" / "seed-42", config=short)
     with pytest.raises(ValueError, match="was cut short and can go on"):
         retraining.load_checkpoint(folder, data, split_80(100))
