@@ -1,0 +1,266 @@
+"""Weights that come with the project, in results/reference, and numbers of their own.
+
+``publish`` makes a small copy of a run's best weights, in 16 bits, and measures that copy on the
+whole test set: what is published are the numbers of the file itself. ``check`` measures it again,
+on a part of the test set that a CPU answers within seconds.
+
+    python -m cicy_utils.reference publish results/reference/11_lstm_448/fast-42
+    python -m cicy_utils.reference check
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from cicy_utils import checkpoint, evaluation, metrics, models, prediction, records, topology
+from cicy_utils.data import HODGE_NAMES, Cicy4, load_cicy4
+from cicy_utils.splits import Split, split_72
+from cicy_utils.training import STOPPED_FOR_GOOD, predict
+
+WEIGHTS_FILE = "weights.float16.safetensors"
+RECORD_FILE = "reference.json"
+LARGEST_FILE = 8_000_000  # bytes
+
+
+def publish(run_dir: Path | str) -> dict[str, Any]:
+    """Write weights.float16.safetensors and reference.json into the folder of a finished run.
+
+    The second holds the metrics of the first, on the validation and the test set in all decodings,
+    its sha256, and how it was trained. The executed notebook beside them is freed of the names of
+    this machine's folders.
+
+    Raises:
+        FileNotFoundError: nothing has finished in the folder.
+        ValueError: the run was cut short, is of another list than the one at hand, or its weights
+            are too large to be kept with the project.
+    """
+    run_dir = Path(run_dir)
+    record = records.read_metrics(run_dir)
+    if record["training"]["stop_reason"] not in STOPPED_FOR_GOOD:
+        raise ValueError(f"the training in {run_dir} was cut short: finish it before publishing it")
+    weights, metadata = checkpoint.load_weights(run_dir / checkpoint.WEIGHTS_FILE)
+    # What scales the outputs stays in float32: eleven bits of a mean of 241 would shift them.
+    small = {
+        name: weight if name.startswith("target_") else weight.to(torch.float16)
+        for name, weight in weights.items()
+    }
+    path = run_dir / WEIGHTS_FILE
+    checkpoint.save_weights(path, small, metadata)
+    if (size := path.stat().st_size) > LARGEST_FILE:
+        path.unlink()
+        raise ValueError(
+            f"the weights of {run_dir} take {size / 1e6:.1f} MB in 16 bits, more than the "
+            f"{LARGEST_FILE / 1e6:.0f} MB that are kept with the project: publish a smaller model"
+        )
+    model, _ = prediction.load_model(path)
+    data, split = _list_and_split(path, metadata)
+    validation = predict(model, data.matrices[split.validation])
+    residuals = evaluation.residual_section("validation", validation, data.hodge[split.validation])
+    covariance = np.array(residuals["covariance"])
+    entry = {
+        "name": record["model"],
+        "label": record["label"],
+        "recipe": record["settings"],
+        "weights": models.count_weights(model),
+        "bytes": path.stat().st_size,
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "data": record["data"],
+        "split": evaluation.split_section(split),
+        "training": record["training"],
+        "residuals": residuals,
+        "metrics": {
+            "validation": metrics.evaluate(validation, data.hodge[split.validation]).to_dict(
+                orient="index"
+            ),
+            "test": _measure(model, data, split.test, covariance),
+        },
+        "environment": record["environment"],
+    }
+    records.write_json(run_dir / RECORD_FILE, entry)
+    _forget_where(run_dir / "notebook.ipynb")
+    return entry
+
+
+def find(folder: Path | str | None = None) -> list[Path]:
+    """The folders with published weights; folder: where to look, None for results/reference."""
+    folder = Path(folder or records.project_root() / "results" / "reference")
+    return sorted(path.parent for path in folder.glob(f"*/*/{RECORD_FILE}"))
+
+
+def check(
+    folders: Sequence[Path | str], part: int | None = 20_000, seed: int = 0, device: str = "auto"
+) -> list[dict[str, Any]]:
+    """Measure published weights again, on a random part of the test set.
+
+    Args:
+        folders: what ``find`` returns.
+        part: how many test configurations are drawn, without replacement; None for all.
+        seed: of that draw.
+        device: as of ``training.TrainConfig``.
+
+    Returns:
+        For each folder: name, folder, sha256, part (how many), test (size of the whole test set),
+        published and here (test metrics by decoding).
+
+    Raises:
+        FileNotFoundError: there are no published weights in a folder.
+        ValueError: a file is not the one that was published, or the list at hand is another one;
+            or the part is larger than the test set.
+    """
+    found = []
+    for folder in map(Path, folders):
+        path, entry = folder / WEIGHTS_FILE, _entry(folder)
+        model, metadata = prediction.load_model(path)
+        if hashlib.sha256(path.read_bytes()).hexdigest() != entry["sha256"]:
+            raise ValueError(f"{path} is not the file whose numbers are published: fetch it again")
+        data, split = _list_and_split(path, metadata)
+        wanted = len(split.test) if part is None else part
+        if not 0 < wanted <= len(split.test):
+            raise ValueError(
+                f"the part must be between 1 and {len(split.test):,} test configurations, "
+                f"not {wanted:,}"
+            )
+        drawn = np.random.default_rng(seed).choice(split.test, wanted, replace=False)
+        covariance = np.array(entry["residuals"]["covariance"])
+        found.append(
+            {
+                "name": entry["name"],
+                "folder": "/".join(folder.parts[-2:]),
+                "sha256": entry["sha256"],
+                "part": wanted,
+                "test": len(split.test),
+                "published": entry["metrics"]["test"],
+                "here": _measure(model, data, drawn, covariance, device),
+            }
+        )
+    return found
+
+
+def record_check(
+    found: list[dict[str, Any]], run_dir: Path | str, *, notebook: str
+) -> dict[str, Any]:
+    """Write metrics.json of the notebook that checks published weights, and return it."""
+    parts = {entry["part"]: entry["test"] for entry in found}
+    label = "".join(
+        f"{records.QUICK}: {part:,} of {test:,} test configurations"
+        for part, test in parts.items()
+        if part < test
+    )
+    return records.write_metrics(
+        run_dir,
+        notebook=notebook,
+        variant=Path(run_dir).name,
+        label=label,
+        data={"source": "bundled", "configurations": records.LIST_SIZE},
+        published=found,
+        environment=records.environment(),
+    )
+
+
+def markdown(folders: Sequence[Path | str]) -> str:
+    """Published weights and their test accuracies in percent, as a Markdown table."""
+    lines = [
+        "| weights | decoding | h11 | h21 | h31 | h22 | all four | trained |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | --- |",
+    ]
+    for folder in map(Path, folders):
+        entry = _entry(folder)
+        training = entry["training"]
+        where = entry["environment"]["gpu"] or "a CPU"
+        trained = (
+            f"{training['epochs']} epochs, {records.duration(training['seconds'])} on {where}; "
+            f"{entry['label'] or 'the paper’s recipe'}"
+        )
+        for decoding, row in entry["metrics"]["test"].items():
+            numbers = [f"{row[f'accuracy_{name}']:.2f}" for name in (*HODGE_NAMES, "all")]
+            name = f"{entry['name']}, {entry['weights'] / 1e6:.2f} million"
+            lines.append(f"| {name} | {decoding} | {' | '.join(numbers)} | {trained} |")
+    return "\n".join(lines)
+
+
+def _forget_where(notebook: Path) -> None:
+    """Take the folders of this machine out of an executed notebook, if there is one."""
+    if notebook.is_file():
+        text = notebook.read_text(encoding="utf-8")
+        text = text.replace(f"{records.project_root()}/", "")
+        checkpoint.write_atomically(notebook, lambda file: file.write(text.encode()))
+
+
+def _entry(folder: Path) -> dict[str, Any]:
+    """What ``publish`` wrote into a folder."""
+    path = folder / RECORD_FILE
+    if not path.is_file():
+        raise FileNotFoundError(f"no {RECORD_FILE} in {folder}: no weights are published there")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _list_and_split(path: Path, metadata: dict[str, Any]) -> tuple[Cicy4, Split]:
+    """The complete list in the layout of some weights, and the split that they were judged by."""
+    data = load_cicy4(layout=metadata["data"]["layout"])
+    split = split_72(len(data), seed=metadata["split"]["seed"])
+    known = (metadata["data"]["fingerprint"], metadata["split"]["fingerprints"])
+    if known != (data.fingerprint, split.fingerprints):
+        raise ValueError(
+            f"{path} was trained on another list or split than the complete one at hand, so it "
+            "cannot be told what it has seen: publish weights of the complete list"
+        )
+    return data, split
+
+
+def _measure(
+    model: models.HodgeNetwork,
+    data: Cicy4,
+    indices: np.ndarray,
+    covariance: np.ndarray,
+    device: str = "auto",
+) -> dict[str, dict[str, float]]:
+    matrices = data.matrices[indices]
+    euler = topology.euler_numbers_batch(matrices)
+    predictions = predict(model, matrices, device=device)
+    table = metrics.evaluate(predictions, data.hodge[indices], euler, covariance)
+    return table.to_dict(orient="index")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m cicy_utils.reference", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    commands = parser.add_subparsers(dest="command", required=True)
+    made = commands.add_parser("publish", help="make the small copy of a run's weights")
+    made.add_argument("folder", type=Path, nargs="+")
+    again = commands.add_parser("check", help="measure the published weights again")
+    again.add_argument("--part", type=int, default=20_000, help="test configurations")
+    options = parser.parse_args(arguments)
+    try:
+        if options.command == "publish":
+            for folder in options.folder:
+                publish(folder)
+            print(markdown(options.folder))
+        else:
+            found = check(find(), options.part)
+            if not found:
+                print("there are no published weights in results/reference")
+            for entry in found:
+                sides = {side: pd.DataFrame(entry[side]).T for side in ("published", "here")}
+                columns = [f"accuracy_{name}" for name in (*HODGE_NAMES, "all")]
+                table = pd.concat({side: frame[columns] for side, frame in sides.items()})
+                print(f"{entry['name']}, {entry['part']:,} of {entry['test']:,} configurations")
+                print(table.round(2).to_string())
+    except (FileNotFoundError, ValueError) as error:
+        print(f"python -m cicy_utils.reference: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

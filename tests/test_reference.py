@@ -1,0 +1,129 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from cicy_utils import evaluation, reference
+from cicy_utils.data import Cicy4, load_cicy4
+from cicy_utils.models import build_model
+from cicy_utils.splits import split_72
+from cicy_utils.training import TrainConfig, fit
+
+CONFIG = TrainConfig(batch_size=64, max_epochs=1, scale_targets=True, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def small_list() -> Cicy4:
+    return load_cicy4(subset=400, layout="zeros-first")
+
+
+@pytest.fixture
+def complete_list(small_list, monkeypatch):
+    """Let 400 configurations be the complete list."""
+
+    def load(layout):
+        assert layout == "zeros-first"
+        return small_list
+
+    monkeypatch.setattr(reference, "load_cicy4", load)
+
+
+@pytest.fixture
+def run_dir(small_list, complete_list, tmp_path):
+    split = split_72(len(small_list))
+    folder = tmp_path / "11_lstm_448" / "fast-42"
+    model = build_model("LSTM-448", hidden_size=8, seed=1)
+    result = fit(model, small_list, split, CONFIG, folder)
+    evaluation.evaluate_run(
+        model, small_list, split, CONFIG, result, folder, notebook="11_lstm_448"
+    )
+    return folder
+
+
+def test_the_published_numbers_are_those_of_the_small_file(run_dir):
+    entry = reference.publish(run_dir)
+    assert reference.find(run_dir.parents[1]) == [run_dir]
+    assert entry["bytes"] == (run_dir / reference.WEIGHTS_FILE).stat().st_size
+    assert entry["bytes"] < 0.6 * (run_dir / "weights.safetensors").stat().st_size
+    (run_dir / "weights.safetensors").unlink()  # the small file is all that is needed
+    (again,) = reference.check([run_dir], part=None)
+    assert again["part"] == again["test"] == len(split_72(400).test)
+    for decoding in ("raw", "relation", "relation+chi", "consistent"):
+        assert again["here"][decoding] == pytest.approx(entry["metrics"]["test"][decoding])
+    assert entry["metrics"]["validation"]["raw"].keys() == entry["metrics"]["test"]["raw"].keys()
+
+
+def test_the_notebook_does_not_tell_where_it_ran(run_dir, monkeypatch):
+    notebook = run_dir / "notebook.ipynb"
+    notebook.write_text(f'{{"path": "{run_dir}/.running.ipynb", "é": 1}}')
+    monkeypatch.setattr(reference.records, "project_root", lambda: run_dir.parents[1])
+    reference.publish(run_dir)
+    assert json.loads(notebook.read_text()) == {
+        "path": "11_lstm_448/fast-42/.running.ipynb",
+        "é": 1,
+    }
+
+
+def test_a_part_is_drawn_by_its_seed(run_dir):
+    reference.publish(run_dir)
+    draws = [reference.check([run_dir], 20, seed)[0]["here"]["raw"] for seed in (1, 1, 2)]
+    assert draws[0] == draws[1] != draws[2]
+    with pytest.raises(ValueError, match="between 1 and 80 test configurations, not 81"):
+        reference.check([run_dir], 81)
+
+
+def test_the_record_of_a_check_says_how_much_was_drawn(run_dir, tmp_path):
+    reference.publish(run_dir)
+    for part, label in ((20, "quick run: 20 of 80 test configurations"), (None, "")):
+        found = reference.check([run_dir], part)
+        record = reference.record_check(found, tmp_path / "weights", notebook="17_reference")
+        assert record["label"] == label
+    assert reference.record_check([], tmp_path, notebook="17_reference")["label"] == ""
+
+
+def test_another_file_or_list_is_refused(run_dir, small_list, monkeypatch):
+    reference.publish(run_dir)
+    other = dataclasses.replace(small_list, fingerprint="0" * 64)
+    with monkeypatch.context() as patch:
+        patch.setattr(reference, "load_cicy4", lambda layout: other)
+        with pytest.raises(ValueError, match="was trained on another list or split"):
+            reference.check([run_dir], 10)
+    record = run_dir / reference.RECORD_FILE
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"sha256": "0"}))
+    with pytest.raises(ValueError, match="is not the file whose numbers are published"):
+        reference.check([run_dir], 10)
+    record.unlink()
+    with pytest.raises(FileNotFoundError, match="no weights are published there"):
+        reference.check([run_dir], 10)
+
+
+def test_a_run_cut_short_or_too_large_is_not_published(run_dir, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(reference, "LARGEST_FILE", 1000)
+        with pytest.raises(ValueError, match=r"take 0\.0 MB in 16 bits, more than"):
+            reference.publish(run_dir)
+    assert not (run_dir / reference.WEIGHTS_FILE).exists()
+    metrics = run_dir / "metrics.json"
+    record = json.loads(metrics.read_text())
+    record["training"]["stop_reason"] = "time_limit"
+    metrics.write_text(json.dumps(record))
+    with pytest.raises(ValueError, match="was cut short: finish it before publishing"):
+        reference.publish(run_dir)
+
+
+def test_the_table_has_every_decoding(run_dir, capsys):
+    assert reference.main(["publish", str(run_dir)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    table = lines[lines.index(next(line for line in lines if line.startswith("| weights"))) :]
+    assert len(table) == 2 + 4
+    assert "1 epochs" in table[2]
+    assert np.all([line.count("|") == table[0].count("|") for line in table])
+
+
+def test_the_weights_that_come_with_the_project_are_what_they_say():
+    """On 300 configurations; a share of 90 % then has a standard error of 2 points."""
+    for entry in reference.check(reference.find(), 300, device="cpu"):
+        for decoding, here in entry["here"].items():
+            published = entry["published"][decoding]["accuracy_all"]
+            assert here["accuracy_all"] == pytest.approx(published, abs=15)
