@@ -17,6 +17,7 @@ from cicy_utils import records
 from cicy_utils.data import Cicy4
 from cicy_utils.evaluation import evaluate_run
 from cicy_utils.models import build_model
+from cicy_utils.paper import NOT_THE_RECIPE
 from cicy_utils.records import METRICS_FILE, Predictions
 from cicy_utils.splits import FOLDS, Split, cv_folds, split_72
 from cicy_utils.training import TrainConfig, fit
@@ -79,7 +80,7 @@ def train_fold(
 def finished(run_dir: Path | str) -> dict[Path, dict[str, Any]]:
     """The folds beside this one that are done, itself among them: folder to record, in order.
 
-    Folds of another model, list or split are left out, and so is another run of this fold.
+    Folds of another model, list, split or recipe are left out, and so is another run of this fold.
     """
     run_dir = Path(run_dir)
     own = records.read_metrics(run_dir)
@@ -110,4 +111,13 @@ def out_of_fold(folders: list[Path]) -> Predictions:
 def _kind(record: dict[str, Any]) -> tuple:
     """What the folds of one cross-validation share."""
     data, split = record["data"], record["split"]
-    return record.get("architecture"), data["fingerprint"], data["layout"], split["seed"]
+    settings = {k: v for k, v in record["settings"].items() if k not in NOT_THE_RECIPE}
+    return (
+        record.get("architecture"),
+        record["weights"],
+        data["fingerprint"],
+        data["layout"],
+        split["seed"],
+        split["fingerprints"]["test"],
+        records.settings_fingerprint(settings),
+    )

@@ -17,8 +17,10 @@ all the folds that are done in the folders beside its own.
 The defaults are the recipe of the paper on the complete list. A run with anything less says so on
 every table and figure."""
 
-WHAT = """# What is learned
-SOURCE = "bundled"  # "bundled", or the path of another copy of the list
+SOURCE = """# What is learned
+SOURCE = "bundled"  # "bundled", or the path of another copy of the list"""
+
+WHAT = f"""{SOURCE}
 LAYOUT = "stored"  # order of the rows inside a matrix, one of data.LAYOUTS
 SUBSET = None  # number of configurations drawn from the list; None: all 905,684"""
 
@@ -34,7 +36,7 @@ NUM_LAYERS = 2  # recurrent layers on top of each other
 BIDIRECTIONAL = False  # whether a second recurrence reads the rows from the last to the first"""
 
 WHERE = """# Where
-PRECISION = "float32"  # or "tf32": faster on recent NVIDIA GPUs, 10 bits of mantissa
+PRECISION = "float32"  # or, faster where there are circuits for it, "tf32" or "bfloat16"
 DEVICE = "auto"  # "cpu", "cuda", or "auto": the GPU if there is one
 MAX_HOURS = None  # stop after that many hours; run again to go on"""
 

@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 
 from cicy_utils import enumeration
 from cicy_utils.data import CHECKSUMS, checksum
-from cicy_utils.enumeration import breaks_rules, canonical_form, enumerate_configurations, in_order
+from cicy_utils.enumeration import (
+    breaks_rules,
+    canonical_form,
+    canonical_forms,
+    enumerate_configurations,
+    in_order,
+)
 from cicy_utils.topology import euler_number, hodge_numbers, hodge_numbers_batch
 
 ROWS_OF_THREEFOLDS = [5, 41, 186, 545, 1184, 1803, 1917, 1363, 629, 166, 26, 3]
@@ -96,6 +102,12 @@ def test_canonical_form_forgets_permutations(cicy4_sample, index, seed):
     matrix = trimmed(cicy4_sample.matrices[index])
     permuted = matrix[rng.permutation(len(matrix))][:, rng.permutation(matrix.shape[1])]
     assert (canonical_form(permuted) == matrix).all()
+
+
+def test_canonical_forms_of_many(cicy4_sample):
+    turned = cicy4_sample.matrices[:, ::-1, ::-1]
+    assert (canonical_forms(turned) == cicy4_sample.matrices).all()
+    assert canonical_forms(turned[:0]).shape == (0, 16, 20)
 
 
 def test_canonical_form_agrees_with_nauty(cicy4):

@@ -7,9 +7,10 @@ import json
 import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
-from cicy_utils import benchmark
+from cicy_utils import benchmark, recipes, reference
 from cicy_utils.verification import recorded_statistics, statistics_markdown
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,6 +34,16 @@ def test_speed_is_the_benchmark_s_own_output():
     assert between("speed") == benchmark.markdown(content)
 
 
+def test_recipes_are_the_exploration_s_own_table():
+    trials = pd.read_csv(ROOT / "results" / "reference" / "recipes.csv")
+    assert between("recipes") == recipes.markdown(trials)
+    assert recipes.summary(trials)["seeds"].min() >= 3
+
+
+def test_published_weights_are_the_committed_ones():
+    assert between("reference") == reference.markdown(reference.find(ROOT / "results/reference"))
+
+
 def test_every_module_and_folder_is_in_the_tree():
     tree = re.search(r"## Files\n\n```\n(.*?)```", README, re.DOTALL)[1]
     named = {line.split()[0] for line in tree.splitlines() if line.startswith("  ")}
@@ -40,6 +51,14 @@ def test_every_module_and_folder_is_in_the_tree():
     assert named == modules | {"batch/"}
     for name in re.findall(r"^(\S+\.\S+|\S+/)", tree, re.MULTILINE):
         assert (ROOT / name).exists(), name
+
+
+def test_promised_tests_exist():
+    named = re.findall(r"`(tests/\w+\.py)(?:::(\w+))?`", README)
+    assert len(named) > 20
+    for path, name in named:
+        text = (ROOT / path).read_text(encoding="utf-8")
+        assert f"def {name}(" in text if name else "def test_" in text, name
 
 
 def test_links_within_the_repository_resolve():
