@@ -81,7 +81,7 @@ plots.save(curve, run_dir, "training_curve")"""
 CV_FOLDS_TEXT = """## All folds that are done
 
 Accuracies on the test set, which all folds share. Folds that are not done, or were made with
-another model, list or split, are not in these tables."""
+another model, list, split or recipe, are not in these tables."""
 
 CV_FOLDS = """found = cross_validation.finished(run_dir)
 tables.folds(found)"""
