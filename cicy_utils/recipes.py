@@ -74,6 +74,11 @@ def settings(recipe: str) -> dict[str, Any]:
     return PAPER_RECIPE | dict(_recipe(recipe).settings)
 
 
+def layout(recipe: str) -> str:
+    """The layout of the matrices that a recipe trains on."""
+    return _recipe(recipe).layout
+
+
 def result_name(model: str, recipe: str) -> str:
     """What a network trained by a recipe is called beside the paper's: "LSTM-448-fast"."""
     return model if recipe == "paper" else f"{model}-{recipe}"

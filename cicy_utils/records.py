@@ -90,9 +90,11 @@ def project_root() -> Path:
     return here
 
 
-def run_directory(notebook: str, variant: str, run: str = "interactive") -> Path:
-    """Create and return results/<run>/<notebook>/<variant>."""
-    folder = project_root() / "results" / run / notebook / variant
+def run_directory(
+    notebook: str, variant: str, run: str = "interactive", folder: Path | str | None = None
+) -> Path:
+    """Create and return results/<run>/<notebook>/<variant>, or the folder if one is given."""
+    folder = Path(folder or project_root() / "results" / run / notebook / variant)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 

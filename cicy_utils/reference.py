@@ -161,7 +161,7 @@ def record_check(
         notebook=notebook,
         variant=Path(run_dir).name,
         label=label,
-        data={"source": "bundled", "configurations": records.LIST_SIZE},
+        data=evaluation.data_section(load_cicy4(layout="stored")),
         published=found,
         environment=records.environment(),
     )

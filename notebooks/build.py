@@ -118,8 +118,8 @@ PARAMETERS = f"""{texts.SOURCE}
 SUBSET = None  # number of configurations drawn from the list; None: all 905,684
 SPLIT_SEED = 42  # who is in the training, validation and test set
 SEEDS = [42]  # initial weights and order of the batches; one training for each
-# How: "paper", or "fast" (see cicy_utils/recipes.py); None below: as this recipe has it
-RECIPE = "paper"
+# How; None: as the recipe has it
+RECIPE = "paper"  # or "fast": cicy_utils/recipes.py tells what that is
 LAYOUT = None  # order of the rows inside a matrix, one of data.LAYOUTS; paper: "stored"
 LEARNING_RATE = None  # paper: 0.01 at the start, divided by 10 on a plateau
 BATCH_SIZE = None  # configurations a step; paper: 128
@@ -156,14 +156,11 @@ notebook again goes on where it stopped. The weights of the best epoch on the va
 answer every configuration. Predictions and metrics go to files in the run folder; all that follows
 is read from them."""
 
-TRAIN = """from pathlib import Path
-
-from cicy_utils import data, evaluation, models, plots, recipes, records, splits, tables
+TRAIN = """from cicy_utils import data, evaluation, models, plots, recipes, records, splits, tables
 
 NOTEBOOK, MODEL = "@notebook", "@model"
-run_dir = Path(RUN_DIR or records.run_directory(NOTEBOOK, recipes.variant(RECIPE, SEEDS[0])))
-layout = LAYOUT or recipes.RECIPES[RECIPE].layout
-cicy4 = data.load_cicy4(SOURCE, layout=layout, subset=SUBSET)
+run_dir = records.run_directory(NOTEBOOK, recipes.variant(RECIPE, SEEDS[0]), folder=RUN_DIR)
+cicy4 = data.load_cicy4(SOURCE, layout=LAYOUT or recipes.layout(RECIPE), subset=SUBSET)
 split = splits.split_72(len(cicy4), seed=SPLIT_SEED)
 changes = dict(learning_rate=LEARNING_RATE, batch_size=BATCH_SIZE, max_epochs=MAX_EPOCHS)
 place = dict(device=DEVICE, precision=PRECISION, max_hours=MAX_HOURS)

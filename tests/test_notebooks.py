@@ -33,7 +33,10 @@ RECIPE = {
 }
 LIST = {"SOURCE": "bundled", "LAYOUT": "stored", "SUBSET": None}
 NETWORK = {"HIDDEN_SIZE": None, "NUM_LAYERS": 2, "BIDIRECTIONAL": False}
-MODEL_PARAMETERS = LIST | RECIPE | NETWORK | {"SEEDS": [42]}
+OWN_RECIPE = ("LAYOUT", "LEARNING_RATE", "BATCH_SIZE", "MAX_EPOCHS", "PATIENCE")
+MODEL_PARAMETERS = (
+    LIST | RECIPE | NETWORK | dict.fromkeys(OWN_RECIPE) | {"SEEDS": [42], "RECIPE": "paper"}
+)
 DATA_PARAMETERS = {
     "SOURCE": "bundled",
     "SUBSET": None,
@@ -62,6 +65,7 @@ PARAMETERS = dict.fromkeys(profiles.MODEL_NOTEBOOKS, MODEL_PARAMETERS) | {
     | {name: value for name, value in RECIPE.items() if name != "LEARNING_RATE"}
     | {"MODEL": "LSTM-448", "LOWEST_HIDDEN": 256, "HIGHEST_HIDDEN": 512, "HIDDEN_STEP": 8}
     | {"LAYERS": [2], "LEARNING_RATES": [0.01], "TRIALS": 30, "SEED": 42},
+    "17_reference": {"PART": None, "PART_SEED": 0, "DEVICE": "auto", "RUN_DIR": None},
 }
 # Tables and figures that a notebook shows, and the files of its figures.
 SHOWN = dict.fromkeys(profiles.MODEL_NOTEBOOKS, (12, {"training_curve", "errors"})) | {
@@ -70,6 +74,7 @@ SHOWN = dict.fromkeys(profiles.MODEL_NOTEBOOKS, (12, {"training_curve", "errors"
     "14_retraining": (6, {"training_curve"}),
     "15_ensembles": (8, {"climb_72", "climb_80"}),
     "16_hidden_size_scan": (4, {"sizes", "best_trials"}),
+    "17_reference": (3, set()),
 }
 TRAINING = {*profiles.MODEL_NOTEBOOKS, "13_cross_validation", "14_retraining"}
 
@@ -160,20 +165,22 @@ def test_runs_from_top_to_bottom(name, finished, tmp_path, monkeypatch):
         run_dir / "notebook.ipynb",
         parameters=parameters | {"RUN_DIR": str(run_dir)},
         kernel_name="python3",
-        cwd=tmp_path,
+        cwd=NOTEBOOKS if name == "17_reference" else tmp_path,  # the weights are beside it
         progress_bar=False,
     )
     outputs = [output for cell in executed.cells for output in cell.get("outputs", [])]
     assert not [output for output in outputs if output.get("name") == "stderr"]
     shown = [output["data"]["text/html"] for output in outputs if "data" in output]
-    label = f"quick run: {parameters['SUBSET']} of 905,684 configurations"
+    label = f"quick run: {parameters.get('SUBSET')} of 905,684 configurations"
+    if name == "17_reference":
+        label = f"quick run: {parameters['PART']} of 181,137 test configurations"
     assert all(label in page.replace("\n", " ") for page in shown)
     count, figures = SHOWN[name]
     assert len(shown) == count
-    assert {path.stem for path in (run_dir / "figures").iterdir()} == figures
+    assert {path.stem for path in run_dir.glob("figures/*")} == figures
     record = records.read_metrics(run_dir)
     assert record["notebook"] == name
-    assert record["data"]["configurations"] == parameters["SUBSET"]
+    assert record["data"]["configurations"] == parameters.get("SUBSET", records.LIST_SIZE)
     if name not in TRAINING:
         return
     assert record["training"]["epochs"] == parameters["MAX_EPOCHS"]
