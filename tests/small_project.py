@@ -67,8 +67,9 @@ class Project:
 
     def run(self, *arguments, jobs=1, cell_timeout=None, **options) -> dict[str, runner.Outcome]:
         self.said: list[str] = []
-        how = {"jobs": jobs, "cell_timeout": cell_timeout, "progress_seconds": 0.5}
-        outcomes = runner.run(self.plan(*arguments, **options), say=self.said.append, **how)
+        planned = self.plan(*arguments, **options)
+        with runner.Local(jobs, cell_timeout) as places:
+            outcomes = runner.run(planned, places, say=self.said.append, progress_seconds=0.5)
         return {outcome.task.name: outcome for outcome in outcomes}
 
     def folder(self, name: str, variant: str = "seed-42") -> Path:
