@@ -17,6 +17,7 @@ import argparse
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -244,9 +245,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (OSError, RuntimeError, ValueError) as error:
         print(f"python -m cicy_utils.batch.kaggle: {error}", file=sys.stderr)
         return 2
-    print(f"kaggle datasets create -p {dataset} --dir-mode zip")
+    print(f"kaggle datasets create -p {shlex.quote(str(dataset))} --dir-mode zip")
     for kernel in kernels:
-        print(f"kaggle kernels push -p {kernel}")
+        print(f"kaggle kernels push -p {shlex.quote(str(kernel))}")
     return 0
 
 
