@@ -260,6 +260,8 @@ def _describe(array: np.ndarray) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command ``python -m cicy_utils.data``; returns the exit code."""
+    from cicy_utils.batch import cluster
+
     parser = argparse.ArgumentParser(prog="python -m cicy_utils.data")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
@@ -268,7 +270,8 @@ def main(arguments: list[str] | None = None) -> int:
         added.set_defaults(run=run)
         return added
 
-    command("verify", _verify, "recompute every number in the bundled list (a few minutes)")
+    verify = command("verify", _verify, "recompute every number in the bundled list (minutes)")
+    cluster.add_options(verify)
 
     fetch = command("fetch", _fetch, "download the published list and record its checksum")
     fetch.add_argument("--url", help="default: the page of the authors of the list")
@@ -309,9 +312,11 @@ def _say(line: str) -> None:
 
 
 def _verify(options: argparse.Namespace) -> bool:
+    from cicy_utils import chunks
     from cicy_utils.verification import verify
 
-    sound = verify(say=_say)
+    with chunks.asked_for(options) as executor:
+        sound = verify(say=_say, executor=executor)
     _say("everything agrees" if sound else "FAILED: see above")
     return sound
 
