@@ -31,8 +31,11 @@ GOOD = [IMPORTS, COUNT, RECORD]
 
 def write_notebook(folder: Path, name: str, cells: list[str]) -> None:
     parameters = nbformat.v4.new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]})
+    cells = [parameters, *(nbformat.v4.new_code_cell(cell) for cell in cells)]
+    for number, cell in enumerate(cells):
+        cell.id = f"cell-{number}"  # so that the same notebook is the same file
     notebook = nbformat.v4.new_notebook(
-        cells=[parameters, *(nbformat.v4.new_code_cell(cell) for cell in cells)],
+        cells=cells,
         metadata={
             "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}
         },
@@ -67,20 +70,22 @@ class Project:
 
     def run(self, *arguments, jobs=1, cell_timeout=None, **options) -> dict[str, runner.Outcome]:
         self.said: list[str] = []
-        how = {"jobs": jobs, "cell_timeout": cell_timeout, "progress_seconds": 0.5}
-        outcomes = runner.run(self.plan(*arguments, **options), say=self.said.append, **how)
+        planned = self.plan(*arguments, **options)
+        with runner.Local(jobs, cell_timeout) as places:
+            outcomes = runner.run(planned, places, say=self.said.append, progress_seconds=0.5)
         return {outcome.task.name: outcome for outcome in outcomes}
 
     def folder(self, name: str, variant: str = "seed-42") -> Path:
         return self.run_dir / name / variant
 
 
-def wait_for(condition, seconds: float = 60) -> None:
-    """Look until something is so."""
+def wait_for(condition, seconds: float = 60):
+    """Look until something is so, and return what it is."""
     end = time.monotonic() + seconds
-    while not condition():
+    while not (found := condition()):
         assert time.monotonic() < end, "it never happened"
         time.sleep(0.1)
+    return found
 
 
 def is_running(pid: int) -> bool:

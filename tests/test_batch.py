@@ -387,7 +387,7 @@ def test_variants_are_run_blocked_and_skipped_one_by_one(tmp_path):
     }
 
     def states():
-        outcomes = runner.run(project.plan(), say=lambda _: None)
+        outcomes = runner.run(project.plan(), runner.Local(), say=lambda _: None)
         return {outcome.task.title: outcome.state for outcome in outcomes}
 
     assert states() == {

@@ -9,9 +9,14 @@ import signal
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from cicy_utils.batch import profiles
+from cicy_utils.batch import cluster, profiles
+
+if TYPE_CHECKING:
+    from cicy_utils.batch import runner
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
@@ -19,7 +24,9 @@ RESERVED = ("replaced", "interactive")
 
 
 def parser(word: str) -> argparse.ArgumentParser:
-    """The options of ``run``, ``status`` or ``report``, as ``run_all.sh`` hands them on."""
+    """The options of "run" and of the other words, as ``run_all.sh`` hands them on."""
+    if word == "scheduler":
+        return cluster.scheduler_parser()
     if word == "status":
         status = argparse.ArgumentParser(
             prog="bash run_all.sh status",
@@ -77,7 +84,6 @@ def parser(word: str) -> argparse.ArgumentParser:
     run.add_argument(
         "--jobs",
         type=_positive,
-        default=1,
         metavar="N",
         help="notebooks to run at once, each on a GPU of its own where there are as many "
         "(default: 1)",
@@ -88,6 +94,7 @@ def parser(word: str) -> argparse.ArgumentParser:
         metavar="SECONDS",
         help="that one cell may take; a notebook that exceeds it has failed (default: no limit)",
     )
+    cluster.add_options(run)
     return run
 
 
@@ -98,10 +105,11 @@ def check() -> None:
 
 
 def main(arguments: Sequence[str], root: Path = ROOT) -> int:
-    """Do what the word "run", "status" or "report" and its options say; returns the exit code.
+    """Do what a word such as "run" or "status" and its options say; returns the exit code.
 
-    0: all is done; 1: a notebook failed; 2: something is wrong with the arguments; 3: none failed,
-    and some were stopped before their end by a time limit; 130: stopped by hand.
+    0: all is done; 1: a notebook failed; 2: something is wrong with the arguments, or there is no
+    such cluster; 3: none failed, and some were stopped before their end by a time limit or because
+    the cluster went away; 130: stopped by hand.
     """
     word, *arguments = arguments
     options = parser(word).parse_args(arguments)
@@ -112,17 +120,25 @@ def main(arguments: Sequence[str], root: Path = ROOT) -> int:
         return 0
     if word == "report":
         return report(options.run, root / "results")
-    return run(options, root)
+    if word == "scheduler":
+        try:
+            cluster.start_scheduler(options)
+        except ValueError as error:
+            print(f"bash run_all.sh scheduler: {error}", file=sys.stderr)
+        return 2
+    with ExitStack() as stack:
+        return run(options, root, stack)
 
 
-def run(options: argparse.Namespace, root: Path) -> int:
-    """The main job."""
+def run(options: argparse.Namespace, root: Path, stack: ExitStack) -> int:
+    """The main job; the stack takes what is to be closed after it."""
     # Slow to import, and not there when only the command line is checked.
     from cicy_utils.batch import estimate, runner, summary, tasks
 
-    profile = options.profile or default_profile()
-    run_dir = root / "results" / (options.run or profile)
     try:
+        places = choose_places(options, stack)
+        profile = options.profile or default_profile(places)
+        run_dir = root / "results" / (options.run or profile)
         planned = tasks.plan(
             profile,
             run_dir,
@@ -140,21 +156,21 @@ def run(options: argparse.Namespace, root: Path) -> int:
             require_writable(run_dir)
             if shutil.disk_usage(run_dir).free < expected.bytes:
                 raise ValueError(f"the disk of {run_dir} has less room than that; make some")
+            if isinstance(places, cluster.Workers):
+                places.require_folder(run_dir)
     except (ValueError, FileNotFoundError) as error:
         print(f"bash run_all.sh: {error}", file=sys.stderr)
         return 2
 
     signal.signal(signal.SIGTERM, interrupt)
     try:
-        outcomes = runner.run(
-            planned,
-            jobs=options.jobs,
-            cell_timeout=options.cell_timeout,
-            say=lambda line: print(f"{line}\n", end="", flush=True),  # in one piece
-        )
+        outcomes = runner.run(planned, places, say=say)
     except ValueError as error:
         print(f"bash run_all.sh: {error}", file=sys.stderr)
         return 2
+    except cluster.Lost as lost:
+        print(f"Stopped: {lost}. Run the same command again to go on.", file=sys.stderr)
+        return 3
     except KeyboardInterrupt:
         print("\nStopped. Run the same command again to go on.", file=sys.stderr)
         return 130
@@ -168,6 +184,27 @@ def run(options: argparse.Namespace, root: Path) -> int:
     if "partial" in states and "failed" not in states:
         return 3
     return 1 if states else 0
+
+
+def choose_places(options: argparse.Namespace, stack: ExitStack) -> runner.Places:
+    """Where notebooks are to run: in kernels of this process, or by the workers of a cluster.
+
+    Raises:
+        ValueError: there is no such cluster, or --jobs is asked for there.
+    """
+    from cicy_utils.batch import runner
+
+    connection = cluster.from_options(options)
+    if connection is None:
+        return stack.enter_context(runner.Local(options.jobs or 1, options.cell_timeout))
+    if options.jobs:
+        raise ValueError("--jobs is for this machine; with --scheduler, start more workers")
+    return cluster.Workers(stack.enter_context(connection), options.cell_timeout, say)
+
+
+def say(line: str) -> None:
+    """Print a line in one piece: several notebooks may have something to say."""
+    print(f"{line}\n", end="", flush=True)
 
 
 def require_writable(folder: Path) -> None:
@@ -200,10 +237,12 @@ def report(run: str | None, results: Path) -> int:
     return 0
 
 
-def default_profile() -> str:
-    """paper where PyTorch sees a GPU, else quick."""
+def default_profile(places: runner.Places) -> str:
+    """paper where PyTorch sees a GPU, or workers offer one, else quick."""
     import torch
 
+    if isinstance(places, cluster.Workers):
+        return "paper" if places.cluster.resource == cluster.GPU else "quick"
     return "paper" if torch.cuda.is_available() else "quick"
 
 

@@ -1,4 +1,4 @@
-"""Runs notebooks, one after the other or several at once, and leaves for each a folder that tells.
+"""Runs notebooks, here or by the workers of a cluster, and leaves for each a folder that tells.
 
 The truth about a notebook is in its files (see :mod:`cicy_utils.batch.status`), so that whatever
 dies, this process too, running again goes on from what is really there.
@@ -9,48 +9,117 @@ from __future__ import annotations
 import os
 import queue
 import shutil
-import threading
+import socket
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import TracebackType
+from typing import Protocol
 
 from cicy_utils import lease
-from cicy_utils.batch.execution import Kernels, execute, own_event_loop
-from cicy_utils.batch.status import (
-    LEASE,
-    Status,
-    cut_short,
-    fault_of_results,
-    last_epoch,
-    read_metrics,
+from cicy_utils.batch.attempt import (
+    HELD,
+    ORPHAN_SECONDS,
+    Outcome,
+    attempt,
+    is_done,
+    new_status,
 )
+from cicy_utils.batch.execution import Kernels
+from cicy_utils.batch.status import LEASE, Status, fault_of_results, last_epoch
 from cicy_utils.batch.tasks import Task
-from cicy_utils.records import METRICS_FILE, duration
+from cicy_utils.records import duration
 
 REPLACED = "replaced"  # results/replaced/ takes the folders of runs made again otherwise
 PROGRESS_SECONDS = 20
-ORPHAN_SECONDS = 30  # in which a kernel whose runner was killed notices that and ends
+LOOK_SECONDS = 1.0  # between two looks at workers and at folders that others have in use
 DONE = ("done", "skipped")
-OUT_OF_TIME = "OutOfTime: "  # a training whose time limit came before there was anything to use
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How a task ended: "done", "skipped" (was done before), "partial", "failed" or "blocked"."""
+class Places(Protocol):
+    """Where attempts are made: in this process, or by the workers of a cluster.
 
-    task: Task
-    state: str
-    error: tuple[str, ...] = ()
+    Attributes:
+        word: what is said of a task that was given to one of them.
+        shared: whether others may be at work on the same folders, so that one waits for them.
+    """
+
+    word: str
+    shared: bool
+
+    def slots(self) -> int:
+        """How many attempts can be made at once, as things are."""
+
+    def submit(self, task: Task) -> Future[Outcome]:
+        """Begin an attempt as soon as there is room."""
+
+    def outcome(self, task: Task, future: Future[Outcome]) -> Outcome:
+        """What came of one that is over."""
+
+    def stop(self) -> None:
+        """End every attempt, with its kernel."""
+
+
+class Local:
+    """Kernels of this process; to be used as a context manager.
+
+    Several share the processor's cores, and each gets a GPU of its own where there are as many.
+    """
+
+    word = "started"
+    shared = False
+
+    def __init__(self, jobs: int = 1, cell_timeout: int | None = None):
+        """jobs: kernels at once; cell_timeout: seconds that one cell may take, None for any."""
+        self._jobs, self._cell_timeout = jobs, cell_timeout
+        self._kernels = Kernels()
+        self._threads = ThreadPoolExecutor(jobs)
+        self._environments: queue.SimpleQueue = queue.SimpleQueue()
+        for environment in environments(jobs):
+            self._environments.put(environment)
+
+    def __enter__(self) -> Local:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._threads.shutdown()
+
+    def slots(self) -> int:
+        return self._jobs
+
+    def submit(self, task: Task) -> Future[Outcome]:
+        return self._threads.submit(self._attempt, task)
+
+    def outcome(self, task: Task, future: Future[Outcome]) -> Outcome:
+        return future.result()
+
+    def stop(self) -> None:
+        self._kernels.stop()
+
+    def _attempt(self, task: Task) -> Outcome:
+        environment = self._environments.get()
+        try:
+            return attempt(
+                task,
+                kernels=self._kernels,
+                environment=environment,
+                cell_timeout=self._cell_timeout,
+            )
+        finally:
+            self._environments.put(environment)
 
 
 def run(
     tasks: Sequence[Task],
+    places: Places,
     *,
-    jobs: int = 1,
-    cell_timeout: int | None = None,
     say: Callable[[str], None] = print,
     progress_seconds: float = PROGRESS_SECONDS,
 ) -> list[Outcome]:
@@ -61,47 +130,20 @@ def run(
 
     Args:
         tasks: in an order in which they can be run.
-        jobs: how many may run at once. Several share the processor's cores, and each gets a GPU
-            of its own where there are as many.
-        cell_timeout: seconds that one cell may take; None for any.
+        places: where.
         say: is given lines of text.
-        progress_seconds: between two lines about a notebook that runs.
+        progress_seconds: between two lines about the notebooks that run.
 
     Raises:
         KeyboardInterrupt: after what runs has been stopped and its state written.
-        ValueError: another process is at work on one of the folders.
+        ValueError: another process is at work on one of the folders, and places are not shared.
     """
-    for task in tasks:
+    for task in () if places.shared else tasks:
         try:
             lease.require_free(task.run_dir, LEASE)
         except lease.Held as held:
             raise ValueError(f"{held}; wait for it, or choose another name with --run") from None
-    return Batch(tasks, jobs, cell_timeout, say, progress_seconds).run()
-
-
-def is_done(task: Task) -> bool:
-    """Whether a folder holds this very task, finished.
-
-    A training that was cut short by its time limit or by hand is not: it can go on. Nor is
-    something that read the results of other notebooks, if there are newer ones.
-    """
-    status = Status.read(task.run_dir)
-    if status is None or status.state != "done":
-        return False
-    if (status.settings, status.source) != (task.identity, task.source_hash):
-        return False
-    for folder, seed in task.seeds.items():
-        settings = task.settings if seed is None else task.settings | {"SEED": seed}
-        if fault_of_results(folder, task.fingerprint, settings) or cut_short(folder):
-            return False
-        metrics = read_metrics(folder) or {}
-        if metrics.get("scan", {}).get("trials", 0) < task.settings.get("TRIALS", 0):
-            return False
-    written = (task.run_dir / METRICS_FILE).stat().st_mtime
-    read = (
-        p for name in task.reads for p in task.run_dir.parents[1].glob(f"{name}/*/{METRICS_FILE}")
-    )
-    return all(path.stat().st_mtime <= written for path in read)
+    return Batch(tasks, places, say, progress_seconds).run()
 
 
 @dataclass
@@ -109,39 +151,30 @@ class Batch:
     """Tasks on their way; the arguments are those of ``run``."""
 
     tasks: Sequence[Task]
-    jobs: int
-    cell_timeout: int | None
+    places: Places
     say: Callable[[str], None]
     progress_seconds: float
-    kernels: Kernels = field(default_factory=Kernels)
     outcomes: dict[Path, Outcome] = field(default_factory=dict)
+    waiting: list[Task] = field(default_factory=list)
+    running: dict[Future[Outcome], Task] = field(default_factory=dict)
+    awaited: set[Path] = field(default_factory=set)  # folders that others have, or had, in use
+    begun: dict[Path, float] = field(default_factory=dict)
 
     def run(self) -> list[Outcome]:
-        """Run them all, in threads that wait for kernels."""
+        """Run them all."""
+        self.waiting = list(self.tasks)
         skipped, broken = self._prepare()
-        waiting = dict(enumerate(self.tasks, start=1))
-        places: queue.SimpleQueue = queue.SimpleQueue()
-        for environment in environments(self.jobs):
-            places.put(environment)
-        running: dict[Future, Task] = {}
-        with ThreadPoolExecutor(self.jobs) as threads:
-            try:
-                while waiting or running:
-                    for number, task in list(waiting.items()):
-                        unfinished = {t.name for t in (*waiting.values(), *running.values())}
-                        if len(running) == self.jobs or not unfinished.isdisjoint(task.reads):
-                            continue
-                        del waiting[number]
-                        head = f"[{number:2}/{len(self.tasks)}] {task.title}"
-                        if outcome := self._without_running(task, head, skipped, broken):
-                            self.outcomes[task.run_dir] = outcome
-                        else:
-                            running[threads.submit(self._attempt, task, head, places)] = task
-                    for future in wait(running, return_when=FIRST_COMPLETED).done:
-                        self.outcomes[running.pop(future).run_dir] = future.result()
-            except BaseException:
-                self.kernels.stop()
-                raise
+        line = time.monotonic() + self.progress_seconds
+        try:
+            while self.waiting or self.running:
+                self._begin(skipped, broken)
+                self._gather(max(0.0, min(LOOK_SECONDS, line - time.monotonic())))
+                if time.monotonic() >= line:
+                    self._tell()
+                    line = time.monotonic() + self.progress_seconds
+        except BaseException:
+            self.places.stop()
+            raise
         return [self.outcomes[task.run_dir] for task in self.tasks]
 
     def _prepare(self) -> tuple[set[Path], dict[Path, str]]:
@@ -156,16 +189,95 @@ class Batch:
                 skipped.add(task.run_dir)
                 continue
             redone.add(task.name)
+            if self.places.shared and in_use(task):
+                continue
             try:
                 prepare(task)
             except (OSError, lease.Held) as error:
                 broken[task.run_dir] = str(error)
         return skipped, broken
 
+    def _begin(self, skipped: Collection[Path], broken: Mapping[Path, str]) -> None:
+        """Give away what can be run now, and settle what need not or cannot be run."""
+        room = self.places.slots() - len(self.running)
+        for task in list(self.waiting):
+            unfinished = {t.name for t in (*self.waiting, *self.running.values())}
+            if not unfinished.isdisjoint(task.reads):
+                continue
+            if outcome := self._without_running(task, skipped, broken):
+                self.waiting.remove(task)
+                self.outcomes[task.run_dir] = outcome
+            elif room > 0 and self._is_free(task):
+                self.waiting.remove(task)
+                if task.run_dir in self.awaited and self._finished_elsewhere(task):
+                    continue
+                self.say(f"{self._head(task)}: {self.places.word}")
+                self.begun[task.run_dir] = time.monotonic()
+                self.running[self.places.submit(task)] = task
+                room -= 1
+
+    def _gather(self, seconds: float) -> None:
+        """Wait that long for attempts to end, and take what came of them."""
+        if not self.running:
+            time.sleep(seconds if self.waiting else 0)
+            return
+        for future in wait(self.running, seconds, FIRST_COMPLETED).done:
+            task = self.running.pop(future)
+            outcome = self.places.outcome(task, future)
+            if outcome.state == HELD and self.places.shared:
+                self.waiting.insert(0, task)  # an attempt that was taken for lost goes on
+                self.awaited.add(task.run_dir)
+                continue
+            if outcome.state == HELD:
+                outcome = Outcome(task, "failed", outcome.error)
+            self.outcomes[task.run_dir] = outcome
+            after = f" after {duration(outcome.seconds)}" if outcome.seconds else ""
+            self.say(f"{self._head(task)}: {outcome.state}{after}")
+            for text in outcome.error:
+                self.say(f"    {text}")
+
+    def _tell(self) -> None:
+        """A line about every notebook that runs."""
+        for task in self.running.values():
+            status = Status.read(task.run_dir)
+            if status is None or status.state != "running":
+                continue
+            where = "" if status.host == socket.gethostname() else f" on {status.host}"
+            running = duration(time.monotonic() - self.begun[task.run_dir])
+            parts = (f"running{where} for {running}", last_epoch(task.run_dir))
+            self.say(f"{self._head(task)}: {', '.join(part for part in parts if part)}")
+
+    def _head(self, task: Task) -> str:
+        return f"[{self.tasks.index(task) + 1:2}/{len(self.tasks)}] {task.title}"
+
+    def _is_free(self, task: Task) -> bool:
+        """Whether nobody else is at work on a task, where somebody may be: then it waits."""
+        if not self.places.shared or not (why := in_use(task)):
+            return True
+        if task.run_dir not in self.awaited:
+            self.awaited.add(task.run_dir)
+            self.say(f"{self._head(task)}: waits, {why}")
+        return False
+
+    def _finished_elsewhere(self, task: Task) -> bool:
+        """Settle a task that somebody else had in use, if that finished it or broke it."""
+        try:
+            if is_done(task):
+                self.outcomes[task.run_dir] = Outcome(task, "done")
+            else:
+                prepare(task)
+                return False
+        except (OSError, lease.Held) as error:
+            self.outcomes[task.run_dir] = Outcome(task, "failed", (str(error),))
+        outcome = self.outcomes[task.run_dir]
+        self.say(f"{self._head(task)}: {', '.join((outcome.state, *outcome.error))}")
+        return True
+
     def _without_running(
-        self, task: Task, head: str, skipped: Collection[Path], broken: Mapping[Path, str]
+        self, task: Task, skipped: Collection[Path], broken: Mapping[Path, str]
     ) -> Outcome | None:
         """How a task ends that is not to be run; None for one that is."""
+        head = self._head(task)
         if task.run_dir in skipped:
             self.say(f"{head}: done before with the same settings")
             return Outcome(task, "skipped")
@@ -176,59 +288,6 @@ class Batch:
             self.say(f"{head}: failed, {broken[task.run_dir]}")
             return Outcome(task, "failed", (broken[task.run_dir],))
         return None
-
-    def _attempt(self, task: Task, head: str, places: queue.SimpleQueue) -> Outcome:
-        """Run a task in one of the places for kernels; whatever happens becomes its outcome."""
-        environment = places.get()
-        try:
-            with own_event_loop(), lease.hold(task.run_dir, LEASE):
-                return self._run_one(task, head, environment)
-        except (OSError, ValueError) as error:  # a full disk, or another process at work on it
-            if not self.kernels.stopped:
-                self.say(f"{head}: failed, {error}")
-            return Outcome(task, "failed", (str(error),))
-        finally:
-            places.put(environment)
-
-    def _run_one(self, task: Task, head: str, environment: Mapping[str, str]) -> Outcome:
-        for folder in task.folders:
-            lease.require_free(folder, wait=ORPHAN_SECONDS)
-        self.say(f"{head}: started")
-        status = new_status(task, "running")
-        status.started = status.heartbeat = time.time()
-        status.write(task.run_dir)
-        with ticking(status, task, self.progress_seconds, lambda text: self.say(f"{head}: {text}")):
-            try:
-                error = execute(
-                    task,
-                    environment=environment,
-                    cell_timeout=self.cell_timeout,
-                    kernels=self.kernels,
-                )
-            except OSError as failure:
-                error = (str(failure),)
-        status.finished = time.time()
-        status.state, status.error = self._verdict(task, error)
-        try:
-            status.write(task.run_dir)
-        except OSError as failure:  # then the file says "running", and nobody holds the lease
-            status.state = "failed"
-            status.error = [*status.error, f"its state could not be written: {failure}"]
-        self.say(f"{head}: {status.state} after {duration(status.seconds)}")
-        for line in status.error:
-            self.say(f"    {line}")
-        return Outcome(task, status.state, tuple(status.error))
-
-    def _verdict(self, task: Task, error: Sequence[str]) -> tuple[str, list[str]]:
-        if self.kernels.stopped:
-            return "partial", ["interrupted; run again to go on"]
-        if error and error[-1].startswith(OUT_OF_TIME):
-            why = error[-1].removeprefix(OUT_OF_TIME).split(";")[0]
-            return "partial", [f"{why}; run again to go on"]
-        if error:
-            return "failed", list(error)
-        stopped = [why for folder in task.folders if (why := cut_short(folder))]
-        return ("partial", [f"{stopped[0]}; run again to go on"]) if stopped else ("done", [])
 
     def _have(self, need: str, task: Task) -> bool:
         """Whether a needed notebook, or variant, is done, in this call or before it."""
@@ -272,53 +331,43 @@ def prepare(task: Task) -> None:
         new_status(task, "pending").write(task.run_dir)
 
 
-def new_status(task: Task, state: str) -> Status:
-    """The status of a task, without any times."""
-    return Status(
-        notebook=task.name,
-        variant=task.variant,
-        state=state,
-        settings=task.identity,
-        fingerprint=task.fingerprint,
-        source=task.source_hash,
-    )
-
-
-@contextmanager
-def ticking(
-    status: Status, task: Task, seconds: float, say: Callable[[str], None]
-) -> Iterator[None]:
-    """Renew the heartbeat in status.json and say a line every few seconds."""
-    stop = threading.Event()
-
-    def tick() -> None:
-        while not stop.wait(seconds):
-            status.heartbeat = time.time()
-            with suppress(OSError):  # a disk that is full now may have room later
-                status.write(task.run_dir)
-            running = f"running for {duration(status.seconds)}"
-            say(", ".join(part for part in (running, last_epoch(task.run_dir)) if part))
-
-    thread = threading.Thread(target=tick, name="progress", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
+def in_use(task: Task) -> str:
+    """Who is at work on one of the folders of a task, in words; "" if nobody is."""
+    kinds = [(task.run_dir, LEASE), *((folder, "training") for folder in task.folders)]
+    for folder, name in kinds:
+        try:
+            lease.require_free(folder, name)
+        except lease.Held as held:
+            return str(held)
+    return ""
 
 
 def environments(jobs: int) -> list[dict[str, str]]:
     """Variables for the kernels that run at once: which GPU, and how many cores, each may use."""
     if jobs == 1:
         return [{}]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    threads = str(max(1, (cores or 1) // jobs))
-    shares = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads)}
+    shares = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads(jobs))}
     devices = gpus()
     if not devices:
         return [shares] * jobs
     return [shares | {"CUDA_VISIBLE_DEVICES": devices[job % len(devices)]} for job in range(jobs)]
+
+
+def threads(jobs: int) -> str:
+    """How many threads each of the kernels has that share the cores of this process."""
+    return str(max(1, cores() // jobs))
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def has_cores_of_its_own() -> bool:
+    """Whether this process may use only some of the cores of its machine."""
+    return cores() < (os.cpu_count() or 1)
 
 
 def gpus() -> list[str]:

@@ -1,0 +1,431 @@
+"""Work for the workers of a Dask cluster: notebooks, and the exact computations of the list.
+
+The scheduler and the workers are Dask's own commands, `dask scheduler` and `dask worker`. What they
+are given are tasks that hold the lease of their run folder and leave the truth in files, in a
+folder that all machines share. So a worker that dies has its task done again by another one, and
+the death of the scheduler or of the client loses nothing: the same command goes on.
+
+`distributed` is an optional package, imported when a cluster is connected to.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import re
+import sys
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import CancelledError, Executor, Future, wait
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from distributed import Client, Security
+
+    from cicy_utils.batch.attempt import Outcome
+    from cicy_utils.batch.execution import Kernels
+    from cicy_utils.batch.tasks import Task
+
+LOCALHOST = "127.0.0.1"
+PORT = 8786
+CONNECT_SECONDS = 10
+WORKER_SECONDS = 20  # for the first worker to come, if there is none
+STOP_SECONDS = 10  # for workers to write the state of what was stopped
+ABSENT_SECONDS = 300  # that all workers may be gone in the middle of a run
+GPU = "GPU"  # the resource that workers with a GPU are started with
+INSTALL = "install it with `python -m pip install 'cicy4-hodge[cluster]'`"
+
+
+class Lost(RuntimeError):
+    """The cluster went away; what was done is in files, and the same command goes on."""
+
+
+@dataclass(frozen=True)
+class Tls:
+    """Files, in PEM format, by which both ends of a connection know each other.
+
+    ca_file: of the authority that both were signed by; cert, key: one's own.
+    """
+
+    ca_file: Path
+    cert: Path
+    key: Path
+
+    def security(self) -> Security:
+        """What Dask makes of them.
+
+        Raises:
+            ValueError: a file is missing.
+        """
+        from distributed import Security
+
+        for path in (self.ca_file, self.cert, self.key):
+            if not Path(path).is_file():
+                raise ValueError(f"there is no file {path}, which TLS needs")
+        return Security(
+            require_encryption=True,
+            tls_ca_file=str(self.ca_file),
+            tls_client_cert=str(self.cert),
+            tls_client_key=str(self.key),
+        )
+
+
+@dataclass
+class Cluster:
+    """The workers of a scheduler that have a resource, or all of them.
+
+    Attributes:
+        client: the connection.
+        resource: the resource that every task takes one unit of; None for a thread of any worker.
+    """
+
+    client: Client
+    resource: str | None
+
+    def executor(self) -> Executor:
+        """Runs functions on the workers; one whose worker died is run again by another."""
+        return self.client.get_executor(pure=False, **self.wants())
+
+    def wants(self) -> dict[str, Any]:
+        """What Dask is told with a task about the worker that it needs."""
+        return {"resources": {self.resource: 1}} if self.resource else {}
+
+    def workers(self) -> dict[str, dict[str, Any]]:
+        """Address and description, as Dask has it, of every worker that tasks can go to.
+
+        Raises:
+            Lost: the scheduler does not answer.
+        """
+        if self.client.status != "running":
+            raise Lost("the connection to the scheduler was lost")
+        try:
+            found = self.client.scheduler_info(n_workers=-1)["workers"]
+        except (OSError, ValueError, RuntimeError) as error:
+            raise Lost(f"the scheduler does not answer ({error})") from error
+        return {address: told for address, told in found.items() if self._slots(told)}
+
+    def slots(self) -> int:
+        """How many tasks the workers can do at once."""
+        return sum(map(self._slots, self.workers().values()))
+
+    def neighbours(self) -> dict[str, int]:
+        """Of every worker, how many tasks may run at once on its machine."""
+        workers = self.workers()
+        machines: Counter[str] = Counter()
+        for told in workers.values():
+            machines[told["host"]] += self._slots(told)
+        return {address: machines[told["host"]] for address, told in workers.items()}
+
+    def _slots(self, told: Mapping[str, Any]) -> int:
+        if self.resource is None:
+            return told["nthreads"]
+        return int(min(told["resources"].get(self.resource, 0), told["nthreads"]))
+
+
+@contextmanager
+def connect(
+    address: str, *, tls: Tls | None = None, resource: str | None = None
+) -> Iterator[Cluster]:
+    """Connect to a scheduler, make sure of its workers, and leave it as it was in the end.
+
+    Args:
+        address: as in tcp://127.0.0.1:8786, or tls://HOST:PORT.
+        tls: files for the latter; without them Dask's own configuration is taken.
+        resource: that the workers must have; None for "GPU" if one of them has that, else for any
+            worker.
+
+    Raises:
+        ValueError: within seconds, where there is no such scheduler, no worker, or none with the
+            resource; or distributed is not installed.
+    """
+    match = re.fullmatch(r"(tcp|tls)://(\[[^\]]+\]|[^\s:/]+):(\d+)", address)
+    if not match:
+        raise ValueError(f"the address of a scheduler looks like tcp://HOST:8786, not {address!r}")
+    if tls and match[1] == "tcp":
+        raise ValueError(f"TLS files are given, and {address} is not encrypted; use tls://")
+    try:
+        from distributed import Client
+    except ImportError:
+        raise ValueError(f"a cluster needs the package distributed; {INSTALL}") from None
+    # What it says of lost connections is said here, in fewer words.
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    options = {"security": tls.security()} if tls else {}
+    try:
+        client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False, **options)
+    except (OSError, TypeError, RuntimeError) as error:  # a TypeError is TLS without any files
+        raise ValueError(
+            f"no scheduler answers at {address} ({_reason(error)}); start one with `bash "
+            "run_all.sh scheduler`, or see that address and certificates are its own"
+        ) from None
+    try:
+        yield Cluster(client, _resource(client, address, resource))
+    finally:
+        client.close(timeout=CONNECT_SECONDS)
+
+
+def _reason(error: Exception) -> str:
+    """The innermost cause of an error, on one line."""
+    while error.__cause__:
+        error = error.__cause__
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+def _resource(client: Client, address: str, wanted: str | None) -> str | None:
+    """The resource that tasks take, made sure of."""
+    end = time.monotonic() + WORKER_SECONDS
+    while not (workers := client.scheduler_info(n_workers=-1)["workers"]):
+        if time.monotonic() > end:
+            raise ValueError(
+                f"no worker has come to {address} in {WORKER_SECONDS} seconds; start some with "
+                f"`dask worker {address} --nthreads 1`"
+            )
+        time.sleep(0.2)
+    offered = sorted({name for told in workers.values() for name in told["resources"]})
+    if wanted is None:
+        return GPU if GPU in offered else None
+    if not Cluster(client, wanted).slots():
+        raise ValueError(
+            f"none of the {len(workers)} workers of {address} has the resource {wanted} (they "
+            f"have {', '.join(offered) or 'none'}); start one with `dask worker {address} "
+            f'--nthreads 1 --resources "{wanted}=1"`'
+        )
+    return wanted
+
+
+@dataclass
+class Workers:
+    """The workers of a cluster as places for notebooks (see :class:`runner.Places`).
+
+    Attributes:
+        cluster: where.
+        cell_timeout: seconds that one cell may take; None for any.
+        say: is given lines of text.
+    """
+
+    cluster: Cluster
+    cell_timeout: int | None = None
+    say: Callable[[str], None] = print
+    batch: str = field(default_factory=lambda: uuid.uuid4().hex)
+    word: ClassVar[str] = "given to the workers"
+    shared: ClassVar[bool] = True
+    _given: list[Future[Outcome]] = field(default_factory=list)
+    _absent_since: float | None = None
+
+    def require_folder(self, run_dir: Path) -> None:
+        """Make sure that every worker sees the run's folder, and can write into it.
+
+        Raises:
+            ValueError: one does not.
+        """
+        mark = run_dir / f".seen-{self.batch}"
+        mark.touch()
+        try:
+            answers = self.cluster.client.run(
+                _look_for, str(mark), workers=list(self.cluster.workers())
+            )
+        finally:
+            mark.unlink(missing_ok=True)
+        for address, answer in answers.items():
+            if answer:
+                raise ValueError(
+                    f"the worker {address} cannot use {run_dir} ({answer}); all machines need "
+                    "this clone in the same folder, shared between them"
+                )
+
+    def slots(self) -> int:
+        """How many notebooks the workers can run at once; waits for some time if it is none.
+
+        Raises:
+            Lost: no worker came back, or the scheduler is gone.
+        """
+        if slots := self.cluster.slots():
+            self._absent_since = None
+            return slots
+        now = time.monotonic()
+        if self._absent_since is None:
+            self._absent_since = now
+            self.say("All workers are gone; waiting for one.")
+        if now - self._absent_since > ABSENT_SECONDS:
+            raise Lost("all workers are gone")
+        return 0
+
+    def submit(self, task: Task) -> Future[Outcome]:
+        neighbours = self.cluster.neighbours()
+        key = f"{task.name}-{task.variant}-{uuid.uuid4().hex}"
+        future = self.cluster.executor().submit(
+            _attempt, self.batch, task, self.cell_timeout, neighbours, key=key
+        )
+        self._given.append(future)
+        return future
+
+    def outcome(self, task: Task, future: Future[Outcome]) -> Outcome:
+        """What came of an attempt.
+
+        Raises:
+            Lost: the scheduler went away meanwhile.
+        """
+        from distributed import KilledWorker
+
+        from cicy_utils.batch.attempt import Outcome
+
+        try:
+            return future.result()
+        except CancelledError:
+            raise Lost("the connection to the scheduler was lost") from None
+        except KilledWorker:
+            return Outcome(task, "failed", ("several workers died while they ran it",))
+        except Exception as error:  # of Dask, or of a worker with another version of this package
+            return Outcome(task, "failed", (f"{type(error).__name__}: {_reason(error)}",))
+
+    def stop(self) -> None:
+        """End the kernels of this batch, wherever they are, and let none begin."""
+        if self.cluster.client.status == "running":
+            self.cluster.client.run(_stop, self.batch, on_error="ignore")
+            wait(self._given, STOP_SECONDS)
+
+
+_kernels: dict[str, Kernels] = {}  # of a worker's process, by batch
+_lock = threading.Lock()
+
+
+def _kernels_of(batch: str) -> Kernels:
+    from cicy_utils.batch.execution import Kernels
+
+    with _lock:
+        return _kernels.setdefault(batch, Kernels())
+
+
+def _attempt(
+    batch: str, task: Task, cell_timeout: int | None, neighbours: Mapping[str, int]
+) -> Outcome:
+    """What a worker does."""
+    from distributed import get_worker
+
+    from cicy_utils.batch.attempt import attempt
+    from cicy_utils.batch.runner import has_cores_of_its_own, threads
+
+    # A worker that was given some of the cores of its machine has them for itself. Dask lets its
+    # workers use one core for numerical work, which is meant for functions, not for kernels.
+    shares = 1 if has_cores_of_its_own() else neighbours.get(get_worker().address, 1)
+    share = threads(shares)
+    return attempt(
+        task,
+        kernels=_kernels_of(batch),
+        environment={"OMP_NUM_THREADS": share, "MKL_NUM_THREADS": share},
+        cell_timeout=cell_timeout,
+    )
+
+
+def _stop(batch: str) -> None:
+    _kernels_of(batch).stop()
+
+
+def _look_for(mark: str) -> str:
+    """What keeps a worker from using a folder in which there is this file; "" if nothing does."""
+    import tempfile
+
+    path = Path(mark)
+    if not path.exists():
+        return "it does not see it"
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            return ""
+    except OSError as error:
+        return error.strerror
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Give a command the options by which it finds a cluster."""
+    parser.add_argument(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="let the workers of this Dask scheduler do the work, as in tcp://127.0.0.1:8786",
+    )
+    parser.add_argument(
+        "--resource",
+        metavar="NAME",
+        help="only workers that were started with this resource (default: GPU if one has that)",
+    )
+    _add_tls(parser)
+
+
+def from_options(options: argparse.Namespace) -> AbstractContextManager[Cluster] | None:
+    """The connection that a command was asked for; None for none.
+
+    Raises:
+        ValueError: TLS options without a scheduler, or not all three; when entered, those of
+            :func:`connect`.
+    """
+    tls = _tls(options)
+    if options.scheduler is None:
+        if tls or options.resource:
+            raise ValueError("the options --resource and --tls-... need --scheduler")
+        return None
+    return connect(options.scheduler, tls=tls, resource=options.resource)
+
+
+def _add_tls(parser: argparse.ArgumentParser) -> None:
+    for name, what in {"ca-file": "authority", "cert": "certificate", "key": "key"}.items():
+        parser.add_argument(
+            f"--tls-{name}", type=Path, metavar="FILE", help=f"{what} for tls://, in PEM format"
+        )
+
+
+def _tls(options: argparse.Namespace) -> Tls | None:
+    files = (options.tls_ca_file, options.tls_cert, options.tls_key)
+    if not any(files):
+        return None
+    if not all(files):
+        raise ValueError("TLS needs all of --tls-ca-file, --tls-cert and --tls-key")
+    return Tls(*files)
+
+
+def scheduler_parser() -> argparse.ArgumentParser:
+    """The options of ``run_all.sh scheduler``."""
+    parser = argparse.ArgumentParser(
+        prog="bash run_all.sh scheduler",
+        allow_abbrev=False,
+        description="Start a Dask scheduler, until Ctrl-C. Whoever can connect to it can run "
+        "programs as you: it listens on this machine only unless it is asked to do otherwise.",
+    )
+    parser.add_argument(
+        "--host", default=LOCALHOST, help=f"address to listen on (default: {LOCALHOST})"
+    )
+    parser.add_argument("--port", type=int, default=PORT, help=f"(default: {PORT})")
+    _add_tls(parser)
+    return parser
+
+
+def start_scheduler(options: argparse.Namespace) -> None:
+    """Become the process of a scheduler.
+
+    Raises:
+        ValueError: not all files for TLS, or distributed is not installed.
+    """
+    try:
+        import distributed  # noqa: F401
+    except ImportError:
+        raise ValueError(f"a cluster needs the package distributed; {INSTALL}") from None
+    command = [sys.executable, "-m", "dask", "scheduler", "--host", options.host]
+    # It serves a page even without its dashboard.
+    command += ["--port", str(options.port), "--no-dashboard"]
+    command += ["--dashboard-address", f"{LOCALHOST}:0"]
+    if tls := _tls(options):
+        tls.security()
+        command += ["--protocol", "tls", "--tls-ca-file", str(tls.ca_file)]
+        command += ["--tls-cert", str(tls.cert), "--tls-key", str(tls.key)]
+    elif options.host not in (LOCALHOST, "localhost", "::1"):
+        print(
+            f"Whoever can connect to {options.host}:{options.port} can run programs as you; use "
+            "this in a closed network, or with certificates (--tls-...).",
+            file=sys.stderr,
+            flush=True,
+        )
+    os.execv(command[0], command)
