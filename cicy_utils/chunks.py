@@ -17,6 +17,8 @@ from typing import TypeVar
 
 import numpy as np
 
+from cicy_utils.batch.cluster import Lost, from_options
+
 LENGTH = 10_000
 # Chunks that are sent before the first of them has ended. It bounds the memory for what waits,
 # and is more than the workers of most clusters.
@@ -36,7 +38,7 @@ def each(
         executor: who does the work; None for threads of this process, one per core.
 
     Raises:
-        RuntimeError: the executor lost the work, as a cluster does whose scheduler ends.
+        Lost: the scheduler of the cluster that did the work is gone.
     """
     waiting: deque[Future[T]] = deque()
     with threads_unless(executor) as workers:
@@ -48,9 +50,7 @@ def each(
             while waiting:
                 yield waiting.popleft().result()
         except CancelledError:
-            raise RuntimeError(
-                "the work was lost, because the scheduler ended or cancelled it; start it again"
-            ) from None
+            raise Lost("the connection to the scheduler was lost; start again") from None
         finally:
             for future in waiting:
                 future.cancel()
@@ -72,15 +72,15 @@ def asked_for(options: argparse.Namespace, workers: int | None = None) -> Iterat
     """The executor of a command line: the cluster of ``--scheduler``, or threads.
 
     Args:
-        options: parsed, with those of ``cluster.add_options``.
+        options: parsed, with those of ``batch.cluster.add_options``.
         workers: threads, where no cluster is asked for.
 
     Raises:
         ValueError: there is no such cluster, or it has no worker.
     """
-    from cicy_utils.batch import cluster  # it needs more than this package's modules do
-
-    connection = cluster.from_options(options)
-    with connection or contextlib.nullcontext() as connected:
-        with threads_unless(connected and connected.executor(), workers) as executor:
-            yield executor
+    connection = from_options(options)
+    with (
+        connection or contextlib.nullcontext() as connected,
+        threads_unless(connected and connected.executor(), workers) as executor,
+    ):
+        yield executor

@@ -19,7 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
+from cicy_utils import chunks
 from cicy_utils.archives import Refused, ZipArchive, open_zip, read_npy
+from cicy_utils.batch import cluster
 
 HODGE_NAMES = ("h11", "h21", "h31", "h22")
 SHAPE = (16, 20)
@@ -260,8 +262,6 @@ def _describe(array: np.ndarray) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command ``python -m cicy_utils.data``; returns the exit code."""
-    from cicy_utils.batch import cluster
-
     parser = argparse.ArgumentParser(prog="python -m cicy_utils.data")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
@@ -298,7 +298,7 @@ def main(arguments: list[str] | None = None) -> int:
             warnings.simplefilter("always", UserWarning)
             warnings.showwarning = _say_warning
             return 0 if options.run(options) else 1
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, cluster.Lost) as error:
         print(f"FAILED: {error}", file=sys.stderr)
         return 1
 
@@ -312,7 +312,6 @@ def _say(line: str) -> None:
 
 
 def _verify(options: argparse.Namespace) -> bool:
-    from cicy_utils import chunks
     from cicy_utils.verification import verify
 
     with chunks.asked_for(options) as executor:

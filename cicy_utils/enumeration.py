@@ -22,7 +22,6 @@ of them. The search goes level by level in the number of rows and ends by itself
 from __future__ import annotations
 
 import argparse
-import contextlib
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -34,6 +33,7 @@ from numba import njit
 from numpy.typing import ArrayLike
 
 from cicy_utils import chunks
+from cicy_utils.batch import cluster
 from cicy_utils.data import checksum
 from cicy_utils.topology import (
     VALID,
@@ -843,8 +843,6 @@ def _ordered(levels: list[np.ndarray]) -> np.ndarray:
 
 def main(arguments: list[str] | None = None) -> None:
     """Rebuild the list of one dimension with its Hodge numbers and write it to a file."""
-    from cicy_utils.batch import cluster  # the command alone needs it
-
     parser = argparse.ArgumentParser(prog="python -m cicy_utils.enumeration", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--dimension", type=int, choices=(3, 4), default=4)
@@ -860,14 +858,13 @@ def main(arguments: list[str] | None = None) -> None:
     def say(line: str) -> None:
         print(line, flush=True)
 
-    with contextlib.ExitStack() as stack:
-        try:
-            workers = stack.enter_context(chunks.asked_for(options, options.workers))
-        except ValueError as error:
-            parser.error(str(error))
-        matrices = enumerate_configurations(options.dimension, executor=workers, progress=say)
-        say(f"{len(matrices):,} matrices; Hodge numbers ...")
-        hodge = hodge_numbers_batch(matrices, executor=workers).astype(np.int16)
+    try:
+        with chunks.asked_for(options, options.workers) as workers:
+            matrices = enumerate_configurations(options.dimension, executor=workers, progress=say)
+            say(f"{len(matrices):,} matrices; Hodge numbers ...")
+            hodge = hodge_numbers_batch(matrices, executor=workers).astype(np.int16)
+    except (ValueError, cluster.Lost) as error:
+        parser.exit(1, f"FAILED: {error}\n")
     say(f"writing {options.output}")
     temporary = options.output.with_name(options.output.name + ".part")
     with open(temporary, "wb") as file:
