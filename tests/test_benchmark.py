@@ -156,7 +156,7 @@ def test_local_workers_have_their_resources_and_end_with_the_block():
 
 def test_workers_that_do_not_start_say_why():
     with (
-        pytest.raises(RuntimeError, match="dask worker does not start: .*'many'"),
+        pytest.raises(RuntimeError, match=r"dask worker does not start: .*'many'"),
         benchmark_cluster.local_cluster(["GPU=many"]),
     ):
         pass
