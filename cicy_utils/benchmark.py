@@ -2,8 +2,9 @@
 
 ``python -m cicy_utils.benchmark`` times training and prediction beside the usual way of writing
 them (see `cicy_utils.benchmark_training`), on the CPU and on a GPU where there is one; loading the
-list; its exact topology beside the same functions in plain Python; the search that rebuilds it; the
-parser of the published file beside ``ast.literal_eval``; and how the cost grows. Alternatives are
+list; its exact topology beside the same functions in plain Python, and by workers of a Dask cluster
+on this machine (see `cicy_utils.benchmark_cluster`); the search that rebuilds it; the parser of the
+published file beside ``ast.literal_eval``; and how the cost grows. Alternatives are
 measured in alternation and medians are reported: ratios of one run mean something, while single
 times depend on the machine.
 """
@@ -22,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from cicy_utils import benchmark_training, published
+from cicy_utils import benchmark_cluster, benchmark_training, published
 from cicy_utils.benchmark_training import Sizes
 from cicy_utils.data import load_cicy4
 from cicy_utils.enumeration import enumerate_configurations
@@ -46,6 +47,7 @@ class Plan:
         subset: configurations for the compiled topology; None for the complete list.
         plain_sample: configurations for the topology in plain Python.
         dimensions: of the enumerations.
+        labels: configurations whose numbers are computed by workers of a cluster.
         entries: of the list written as the published file, for the parsers.
         growth: numbers of configurations for the Hodge numbers.
         growth_rounds: of the growth of the cost, where nothing is compared.
@@ -55,6 +57,7 @@ class Plan:
     rounds: int
     subset: int | None
     plain_sample: int
+    labels: int
     dimensions: tuple[int, ...]
     entries: int
     growth: tuple[int, ...]
@@ -63,9 +66,27 @@ class Plan:
 
 
 FULL = Plan(
-    3, 200_000, 300, (3,), 30_000, benchmark_training.EVERY_SIZE, 1, benchmark_training.FULL
+    rounds=3,
+    subset=200_000,
+    plain_sample=300,
+    labels=100_000,
+    dimensions=(3,),
+    entries=30_000,
+    growth=benchmark_training.EVERY_SIZE,
+    growth_rounds=1,
+    training=benchmark_training.FULL,
 )
-SMALL = Plan(1, 1000, 10, (3,), 300, (1000, 4000), 1, benchmark_training.QUICK)
+SMALL = Plan(
+    rounds=1,
+    subset=1000,
+    plain_sample=10,
+    labels=1000,
+    dimensions=(3,),
+    entries=300,
+    growth=(1000, 4000),
+    growth_rounds=1,
+    training=benchmark_training.QUICK,
+)
 
 
 def benchmark_loading(rounds: int) -> list[dict[str, Any]]:
@@ -208,6 +229,7 @@ def run(plan: Plan, parts: Sequence[str], *, quick: bool = False) -> dict[str, A
         "inference": lambda: benchmark_training.benchmark_inference(sizes, rounds),
         "loading": lambda: benchmark_loading(rounds),
         "topology": lambda: benchmark_topology(rounds, plan.plain_sample, plan.subset),
+        "cluster": lambda: benchmark_cluster.benchmark_cluster(plan.labels, rounds, notes),
         "enumeration": lambda: benchmark_enumeration(plan.dimensions, rounds),
         "parser": lambda: benchmark_parser(plan.entries, rounds),
         "growth": lambda: benchmark_growth(plan),
@@ -263,191 +285,125 @@ def markdown(content: dict[str, Any]) -> str:
     """The tables of a benchmark as Markdown, from what ``--output`` wrote."""
     machine = ", ".join(f"{key}: {value}" for key, value in content["machine"].items())
     lines = [f"Medians; {machine}.", *(f"Note: {note}." for note in content.get("notes", []))]
-    for part, show in PARTS.items():
+    for part, columns in PARTS.items():
         if content.get(part):
-            lines += ["", *show(content[part])]
+            lines += ["", *_table(columns, content[part])]
     return "\n".join(lines)
 
 
-def _training_table(rows: list[dict[str, Any]]) -> list[str]:
-    heads = "training | device | precision | batch | usual, per second | ours, per second | ratio"
-    heads += " | share of peak | epoch of the full list | usual, MiB | ours, MiB"
-    return _table(
-        heads,
-        3,
-        [
-            [
-                row["model"],
-                row["device"],
-                row["precision"],
-                f"{row['batch_size']:,}",
-                f"{row['usual']:,.0f}",
-                f"{row['ours']:,.0f}",
-                f"{row['ratio']:.2f}",
-                f"{100 * row['share_of_peak']:.0f} %",
-                duration(row["epoch_seconds"]),
-                _whole(row["usual_mib"]),
-                _whole(row["ours_mib"]),
-            ]
-            for row in rows
-        ],
-    )
+def _joined(values: list[float | None], form: str) -> str:
+    return " / ".join(DASH if value is None else format(value, form) for value in values)
 
 
-def _steps_table(rows: list[dict[str, Any]]) -> list[str]:
-    model, batch = benchmark_training.MAIN_MODEL, benchmark_training.PAPER_BATCH
-    heads = f"steps of {model}, batch {batch}, each row with one thing more | device | precision"
-    return _table(
-        f"{heads} | per second | gain",
-        3,
-        [
-            [
-                row["variant"],
-                row["device"],
-                row["precision"],
-                f"{row['rate']:,.0f}",
-                f"{row['gain']:.2f}" if row["gain"] else DASH,
-            ]
-            for row in rows
-        ],
-    )
+@dataclass(frozen=True)
+class Column:
+    """One column of a table: its head, and what a row (of all rows) shows in it."""
+
+    head: str
+    show: Callable[[dict[str, Any], list[dict[str, Any]]], str]
+    is_word: bool = False
 
 
-def _inference_table(rows: list[dict[str, Any]]) -> list[str]:
-    heads = "prediction | device | batch | usual, per second | ours, per second | ratio"
-    return _table(
-        f"{heads} | share of peak",
-        2,
-        [
-            [
-                row["model"],
-                row["device"],
-                f"{row['batch_size']:,}",
-                f"{row['usual']:,.0f}",
-                f"{row['ours']:,.0f}",
-                f"{row['ratio']:.2f}",
-                f"{100 * row['share_of_peak']:.0f} %",
-            ]
-            for row in rows
-        ],
-    )
+def _word(head: str, key: str, form: str = "{}") -> Column:
+    return Column(head, lambda row, _: form.format(row[key]), is_word=True)
 
 
-def _loading_table(rows: list[dict[str, Any]]) -> list[str]:
-    return _table(
-        "loading | configurations | seconds | MiB",
-        1,
-        [
-            [
-                row["quantity"],
-                f"{row['configurations']:,}",
-                f"{row['seconds']:.1f}",
-                _whole(row["mib"]),
-            ]
-            for row in rows
-        ],
-    )
+def _number(head: str, key: str, form: str) -> Column:
+    return Column(head, lambda row, _: _joined([row[key]], form))
 
 
-def _topology_table(rows: list[dict[str, Any]]) -> list[str]:
-    heads = "exact, compiled, one core | configurations | seconds | µs each"
-    return _table(
-        f"{heads} | plain Python, µs each | ratio",
-        1,
-        [
-            [
-                row["quantity"],
-                f"{row['configurations']:,}",
-                f"{row['seconds']:.1f}",
-                f"{row['us_each']:.1f}",
-                f"{row['plain_us_each']:,.0f}",
-                f"{row['ratio']:.0f}",
-            ]
-            for row in rows
-        ],
-    )
+def _numbers(head: str, key: str, form: str) -> Column:
+    return Column(head, lambda row, _: _joined(row[key], form))
 
 
-def _enumeration_table(rows: list[dict[str, Any]]) -> list[str]:
-    return _table(
-        "list rebuilt from nothing | configurations | seconds | MiB",
-        1,
-        [
-            [
-                f"dimension {row['dimension']}",
-                f"{row['configurations']:,}",
-                f"{row['seconds']:.1f}",
-                _whole(row["mib"]),
-            ]
-            for row in rows
-        ],
-    )
+def _over_slowest(row: dict[str, Any], rows: list[dict[str, Any]]) -> str:
+    rates = [one["entries_per_second"] for one in rows]
+    return f"{row['entries_per_second'] / min(rates):.1f}"
 
 
-def _parser_table(rows: list[dict[str, Any]]) -> list[str]:
-    slowest = min(row["entries_per_second"] for row in rows)
-    return _table(
-        "parser of the published file | entries | seconds | entries per second | ratio | MB",
-        1,
-        [
-            [
-                row["parser"],
-                f"{row['entries']:,}",
-                f"{row['seconds']:.2f}",
-                f"{row['entries_per_second']:,.0f}",
-                f"{row['entries_per_second'] / slowest:.1f}",
-                _whole(row["peak_mb"]),
-            ]
-            for row in rows
-        ],
-    )
+_DEVICE, _PRECISION = _word("device", "device"), _word("precision", "precision")
+_BATCH = _number("batch", "batch_size", ",")
+_CONFIGURATIONS = _number("configurations", "configurations", ",")
+_SECONDS = _number("seconds", "seconds", ".1f")
+_MIB = _number("MiB", "mib", ",.0f")
+_BESIDE = (
+    _number("usual, per second", "usual", ",.0f"),
+    _number("ours, per second", "ours", ",.0f"),
+    _number("ratio", "ratio", ".2f"),
+    Column("share of peak", lambda row, _: f"{100 * row['share_of_peak']:.0f} %"),
+)
+_STEPS = f"steps of {benchmark_training.MAIN_MODEL}, batch {benchmark_training.PAPER_BATCH}"
 
-
-def _growth_table(rows: list[dict[str, Any]]) -> list[str]:
-    def joined(values: list[float | None], form: str) -> str:
-        return " / ".join(DASH if value is None else format(value, form) for value in values)
-
-    heads = "cost of | device | grows | sizes | seconds | time grows with the power"
-    return _table(
-        f"{heads} | MiB | memory grows with the power",
-        3,
-        [
-            [
-                row["what"],
-                row["device"],
-                row["grows"],
-                joined(row["sizes"], ","),
-                joined(row["seconds"], ".3g"),
-                joined([row["time_exponent"]], ".2f"),
-                joined(row["mib"], ",.0f"),
-                joined([row["memory_exponent"]], ".2f"),
-            ]
-            for row in rows
-        ],
-    )
-
-
+# What can be measured, and the columns of its table.
 PARTS = {
-    "training": _training_table,
-    "steps": _steps_table,
-    "inference": _inference_table,
-    "loading": _loading_table,
-    "topology": _topology_table,
-    "enumeration": _enumeration_table,
-    "parser": _parser_table,
-    "growth": _growth_table,
+    "training": (
+        _word("training", "model"),
+        _DEVICE,
+        _PRECISION,
+        _BATCH,
+        *_BESIDE,
+        Column("epoch of the full list", lambda row, _: duration(row["epoch_seconds"])),
+        _number("usual, MiB", "usual_mib", ",.0f"),
+        _number("ours, MiB", "ours_mib", ",.0f"),
+    ),
+    "steps": (
+        _word(f"{_STEPS}, each row with one thing more", "variant"),
+        _DEVICE,
+        _PRECISION,
+        _number("per second", "rate", ",.0f"),
+        _number("gain", "gain", ".2f"),
+    ),
+    "inference": (_word("prediction", "model"), _DEVICE, _BATCH, *_BESIDE),
+    "loading": (_word("loading", "quantity"), _CONFIGURATIONS, _SECONDS, _MIB),
+    "topology": (
+        _word("exact, compiled, one core", "quantity"),
+        _CONFIGURATIONS,
+        _SECONDS,
+        _number("µs each", "us_each", ".1f"),
+        _number("plain Python, µs each", "plain_us_each", ",.0f"),
+        _number("ratio", "ratio", ".0f"),
+    ),
+    "cluster": (
+        _word("Hodge and Euler numbers by", "workers"),
+        _number("workers", "count", ","),
+        _CONFIGURATIONS,
+        _SECONDS,
+        _number("per second", "rate", ",.0f"),
+        _number("ratio to one worker", "ratio", ".2f"),
+    ),
+    "enumeration": (
+        _word("list rebuilt from nothing", "dimension", "dimension {}"),
+        _CONFIGURATIONS,
+        _SECONDS,
+        _MIB,
+    ),
+    "parser": (
+        _word("parser of the published file", "parser"),
+        _number("entries", "entries", ","),
+        _number("seconds", "seconds", ".2f"),
+        _number("entries per second", "entries_per_second", ",.0f"),
+        Column("ratio", _over_slowest),
+        _number("MB", "peak_mb", ",.0f"),
+    ),
+    "growth": (
+        _word("cost of", "what"),
+        _DEVICE,
+        _word("grows", "grows"),
+        _numbers("sizes", "sizes", ","),
+        _numbers("seconds", "seconds", ".3g"),
+        _number("time grows with the power", "time_exponent", ".2f"),
+        _numbers("MiB", "mib", ",.0f"),
+        _number("memory grows with the power", "memory_exponent", ".2f"),
+    ),
 }
 
 
-def _table(heads: str, words: int, rows: list[list[str]]) -> list[str]:
-    """Lines of a Markdown table whose first columns are words and whose others are numbers."""
-    names = heads.split(" | ")
-    rules = ["---"] * words + ["---:"] * (len(names) - words)
-    return [f"| {' | '.join(cells)} |" for cells in (names, rules, *rows)]
-
-
-def _whole(number: float | None) -> str:
-    return DASH if number is None else f"{number:,.0f}"
+def _table(columns: Sequence[Column], rows: list[dict[str, Any]]) -> list[str]:
+    """Lines of a Markdown table."""
+    heads = [column.head for column in columns]
+    rules = ["---" if column.is_word else "---:" for column in columns]
+    cells = [[column.show(row, rows) for column in columns] for row in rows]
+    return [f"| {' | '.join(line)} |" for line in (heads, rules, *cells)]
 
 
 if __name__ == "__main__":

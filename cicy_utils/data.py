@@ -19,8 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
-from cicy_utils import places
+from cicy_utils import chunks, places
 from cicy_utils.archives import Refused, ZipArchive, open_zip, read_npy
+from cicy_utils.batch import cluster
 
 HODGE_NAMES = ("h11", "h21", "h31", "h22")
 SHAPE = (16, 20)
@@ -271,7 +272,8 @@ def main(arguments: list[str] | None = None) -> int:
         added.set_defaults(run=run)
         return added
 
-    command("verify", _verify, "recompute every number in the bundled list (a few minutes)")
+    verify = command("verify", _verify, "recompute every number in the bundled list (minutes)")
+    cluster.add_options(verify)
 
     fetch = command("fetch", _fetch, "download the published list and record its checksum")
     fetch.add_argument("--url", help="default: the page of the authors of the list")
@@ -298,7 +300,7 @@ def main(arguments: list[str] | None = None) -> int:
             warnings.simplefilter("always", UserWarning)
             warnings.showwarning = _say_warning
             return 0 if options.run(options) else 1
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, cluster.Lost) as error:
         print(f"FAILED: {error}", file=sys.stderr)
         return 1
 
@@ -314,7 +316,8 @@ def _say(line: str) -> None:
 def _verify(options: argparse.Namespace) -> bool:
     from cicy_utils.verification import verify
 
-    sound = verify(say=_say)
+    with chunks.asked_for(options) as executor:
+        sound = verify(say=_say, executor=executor)
     _say("everything agrees" if sound else "FAILED: see above")
     return sound
 

@@ -22,10 +22,9 @@ of them. The search goes level by level in the number of rows and ends by itself
 from __future__ import annotations
 
 import argparse
-import os
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Executor
 from itertools import combinations_with_replacement
 from pathlib import Path
 
@@ -33,6 +32,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import ArrayLike
 
+from cicy_utils import chunks
+from cicy_utils.batch import cluster
 from cicy_utils.data import checksum
 from cicy_utils.topology import (
     VALID,
@@ -46,20 +47,22 @@ from cicy_utils.topology import (
 
 # Columns that candidates of one level may have; more would be an error, not a wrong list.
 _MAX_COLUMNS = 32
-_CHUNK = 2000
 
 
 def enumerate_configurations(
     dimension: int,
     *,
     workers: int | None = None,
+    executor: Executor | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> np.ndarray:
     """All configuration matrices of one dimension, one for each class of permuted matrices.
 
     Args:
         dimension: 3 (7,868 matrices) or 4 (905,684).
-        workers: threads to use; None for one per core. The result does not depend on it.
+        workers: threads to use; None for one per core.
+        executor: who searches instead of threads of this process. The result does not depend on
+            either.
         progress: called with one line of text for each level of the search.
 
     Returns:
@@ -75,7 +78,7 @@ def enumerate_configurations(
     start = time.perf_counter()
     seeds = _irreducible(dimension)
     levels: list[np.ndarray] = []
-    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+    with chunks.threads_unless(executor, workers) as pool:
         rows, parents = 1, seeds[1]
         while len(parents) or rows <= max(seeds):
             levels.append(parents)
@@ -85,11 +88,10 @@ def enumerate_configurations(
             candidates = _MatrixSet(rows + 1)
             for seed_matrix in seeds.get(rows + 1, ()):
                 candidates.add(seed_matrix[None])
-            for found in pool.map(_split_all, _chunks(parents)):
+            for found in chunks.each(_splits, parents, pool):
                 candidates.add(found)
             distinct = candidates.matrices()
-            masks = list(pool.map(_minimal_mask, _chunks(distinct)))
-            parents = distinct[np.concatenate(masks)] if masks else distinct
+            parents = distinct[_mask(_are_minimal, distinct, pool)]
             rows += 1
     return _ordered(levels)
 
@@ -125,28 +127,24 @@ def canonical_forms(matrices: np.ndarray) -> np.ndarray:
         uint8 (N, rows, columns), padded with zeros at the end.
     """
     result = np.zeros_like(matrices)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for start, forms in zip(
-            range(0, len(matrices), _CHUNK),
-            pool.map(_canonical_all, _chunks(matrices)),
-            strict=True,
-        ):
-            result[start : start + len(forms)] = forms
+    start = 0
+    for forms in chunks.each(_canonical_all, matrices):
+        result[start : start + len(forms)] = forms
+        start += len(forms)
     return result
 
 
-def breaks_rules(matrices: np.ndarray) -> np.ndarray:
+def breaks_rules(matrices: np.ndarray, *, executor: Executor | None = None) -> np.ndarray:
     """Which matrices have a redundant piece or an ineffective split, or are not in canonical form.
 
     Args:
         matrices: uint8 (N, rows, columns) of valid configurations, padded with zeros at the end.
+        executor: who computes; None for threads of this process.
 
     Returns:
         bool (N,).
     """
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        masks = list(pool.map(_breaks_rules_mask, _chunks(matrices)))
-    return np.concatenate(masks) if masks else np.zeros(0, np.bool_)
+    return _mask(_break_rules, matrices, executor)
 
 
 def in_order(matrices: np.ndarray) -> np.ndarray:
@@ -170,6 +168,32 @@ def in_order(matrices: np.ndarray) -> np.ndarray:
             after,
         )
     return result
+
+
+# ---------------------------------------------------------------------------------------------
+# Chunks of the search, for workers that may be other processes
+# ---------------------------------------------------------------------------------------------
+
+
+def _mask(
+    function: Callable[[np.ndarray], np.ndarray], matrices: np.ndarray, executor: Executor | None
+) -> np.ndarray:
+    """bool (N,): what a function says of each matrix, chunk by chunk."""
+    return np.concatenate([np.zeros(0, np.bool_), *chunks.each(function, matrices, executor)])
+
+
+def _splits(parents: np.ndarray) -> np.ndarray:
+    """:func:`_split_all` without columns that none of the splits has: less to send."""
+    found = _split_all(parents)
+    return np.ascontiguousarray(found[:, :, : found.any(axis=(0, 1)).sum()])
+
+
+def _are_minimal(matrices: np.ndarray) -> np.ndarray:
+    return _minimal_mask(matrices)
+
+
+def _break_rules(matrices: np.ndarray) -> np.ndarray:
+    return _breaks_rules_mask(matrices)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -749,7 +773,8 @@ def _insert_all(store, slots, count, matrices):
     for index in range(len(matrices)):
         if count == len(store):
             store, slots = _grown(store, count)
-        store[count] = matrices[index]
+        store[count] = 0
+        store[count, :, : matrices.shape[2]] = matrices[index]
         count += _insert(store, slots, count)
     return store, slots, count
 
@@ -791,10 +816,6 @@ def _hash(entries):
     return h ^ (h >> 29)
 
 
-def _chunks(matrices: np.ndarray) -> Iterator[np.ndarray]:
-    return (matrices[start : start + _CHUNK] for start in range(0, len(matrices), _CHUNK))
-
-
 def _ordered(levels: list[np.ndarray]) -> np.ndarray:
     """All levels in one padded array, ordered by rows, columns and entries."""
     used = [level.any(axis=1).sum(axis=1) for level in levels]  # columns of each matrix
@@ -827,6 +848,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--dimension", type=int, choices=(3, 4), default=4)
     parser.add_argument("--output", type=Path, required=True, help="the npz file to write")
     parser.add_argument("--workers", type=int, help="threads; default: one per core")
+    cluster.add_options(parser)
     options = parser.parse_args(arguments)
     if options.workers is not None and options.workers < 1:
         parser.error("--workers must be at least 1")
@@ -836,9 +858,13 @@ def main(arguments: list[str] | None = None) -> None:
     def say(line: str) -> None:
         print(line, flush=True)
 
-    matrices = enumerate_configurations(options.dimension, workers=options.workers, progress=say)
-    say(f"{len(matrices):,} matrices; Hodge numbers ...")
-    hodge = hodge_numbers_batch(matrices).astype(np.int16)
+    try:
+        with chunks.asked_for(options, options.workers) as workers:
+            matrices = enumerate_configurations(options.dimension, executor=workers, progress=say)
+            say(f"{len(matrices):,} matrices; Hodge numbers ...")
+            hodge = hodge_numbers_batch(matrices, executor=workers).astype(np.int16)
+    except (ValueError, cluster.Lost) as error:
+        parser.exit(1, f"FAILED: {error}\n")
     say(f"writing {options.output}")
     temporary = options.output.with_name(options.output.name + ".part")
     with open(temporary, "wb") as file:

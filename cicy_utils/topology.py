@@ -25,11 +25,15 @@ arXiv 1303.1832 (Euler numbers, redundancies) and arXiv 1405.2073 (Hodge numbers
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import Executor
 from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.typing import ArrayLike
+
+from cicy_utils import chunks
 
 
 class HodgeNumbers(NamedTuple):
@@ -95,11 +99,12 @@ def hodge_numbers(matrix: ArrayLike) -> HodgeNumbers | ThreefoldHodgeNumbers:
     )
 
 
-def euler_numbers_batch(matrices: np.ndarray) -> np.ndarray:
+def euler_numbers_batch(matrices: np.ndarray, *, executor: Executor | None = None) -> np.ndarray:
     """Euler numbers of many manifolds of one dimension; see :func:`euler_number`.
 
     Args:
         matrices: unsigned or signed integers (N, rows, columns), each padded with zeros.
+        executor: who computes, chunk by chunk; None for the calling thread.
 
     Returns:
         int64 (N,).
@@ -107,15 +112,15 @@ def euler_numbers_batch(matrices: np.ndarray) -> np.ndarray:
     Raises:
         ValueError: the first configuration that breaks a rule is named with it.
     """
-    _check_batch(matrices)
-    return _euler_batch(matrices)
+    return _labelled(_euler_chunk, matrices, executor)
 
 
-def hodge_numbers_batch(matrices: np.ndarray) -> np.ndarray:
+def hodge_numbers_batch(matrices: np.ndarray, *, executor: Executor | None = None) -> np.ndarray:
     """Hodge numbers of many manifolds of one dimension; see :func:`hodge_numbers`.
 
     Args:
         matrices: unsigned or signed integers (N, rows, columns), each padded with zeros.
+        executor: who computes, chunk by chunk; None for the calling thread.
 
     Returns:
         int64 (N, 4) for four-folds: h11, h21, h31, h22; int64 (N, 2) for three-folds: h11, h21.
@@ -123,9 +128,35 @@ def hodge_numbers_batch(matrices: np.ndarray) -> np.ndarray:
     Raises:
         ValueError: the first configuration that breaks a rule is named with it.
     """
+    return _labelled(_hodge_chunk, matrices, executor)
+
+
+def _labelled(
+    label: Callable[[np.ndarray], tuple[int, np.ndarray]],
+    matrices: np.ndarray,
+    executor: Executor | None,
+) -> np.ndarray:
+    """The labels of all matrices, where each chunk gives its dimension and its labels."""
+    if executor is None or not len(matrices):
+        return label(matrices)[1]
+    try:
+        dimensions, labels = zip(*chunks.each(label, matrices, executor), strict=True)
+    except ValueError:
+        _check_batch(matrices)  # it names the configuration by its place among all
+        raise
+    if len(set(dimensions)) > 1:
+        _check_batch(matrices)
+    return np.concatenate(labels)
+
+
+def _euler_chunk(matrices: np.ndarray) -> tuple[int, np.ndarray]:
+    return _check_batch(matrices), _euler_batch(matrices)
+
+
+def _hodge_chunk(matrices: np.ndarray) -> tuple[int, np.ndarray]:
     dimension = _check_batch(matrices)
     numbers = _hodge_batch(matrices)
-    return numbers if dimension == 4 else numbers[:, :2]
+    return dimension, numbers if dimension == 4 else numbers[:, :2]
 
 
 # ---------------------------------------------------------------------------------------------

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from cicy_utils import benchmark, benchmark_training, stopwatch, training
+from cicy_utils import benchmark, benchmark_cluster, benchmark_training, stopwatch, training
+from cicy_utils.batch import cluster
 from cicy_utils.benchmark_training import Case, OneByOne, Sizes, epoch_split
 from cicy_utils.data import load_cicy4
 from cicy_utils.models import build_model
@@ -29,7 +30,13 @@ TINY = Sizes(
     growth=8,
 )
 PLAN = dataclasses.replace(
-    benchmark.SMALL, subset=50, plain_sample=3, entries=20, growth=(50, 100), training={"cpu": TINY}
+    benchmark.SMALL,
+    subset=50,
+    plain_sample=3,
+    labels=60,
+    entries=20,
+    growth=(50, 100),
+    training={"cpu": TINY},
 )
 CASE = Case("cpu", "float32", "LSTM-448", 8)
 
@@ -110,6 +117,49 @@ def test_exact_parts_and_the_file_that_is_written(tmp_path, capsys, monkeypatch)
         assert row["ratio"] > 1  # plain Python is two orders of magnitude slower
     assert [row["configurations"] for row in content["enumeration"]] == [7868]
     assert {row["parser"] for row in content["parser"]} == {"ours", "literal_eval"}
+
+
+def test_labelling_by_one_and_two_workers():
+    content = benchmark.run(PLAN, ["cluster"])
+    rows = content["cluster"]
+    assert [(row["workers"], row["count"]) for row in rows] == [
+        ("threads", 1),
+        ("threads", 2),
+        ("Dask workers", 1),
+        ("Dask workers", 2),
+    ]
+    for row, alone in zip(rows, [rows[0], rows[0], rows[2], rows[2]], strict=True):
+        assert row["configurations"] == 60
+        assert 0 < row["least"] <= row["seconds"] <= row["most"]
+        assert row["rate"] == 60 / row["seconds"]
+        assert row["ratio"] == pytest.approx(row["rate"] / alone["rate"])
+    assert "| Dask workers | 2 | 60 |" in benchmark.markdown(content)
+
+
+def test_without_distributed_the_cluster_is_left_out(monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    content = benchmark.run(PLAN, ["cluster"])
+    assert content["cluster"] == []
+    (note,) = content["notes"]
+    assert "distributed is not installed" in note
+    assert f"Note: {note}." in benchmark.markdown(content)
+
+
+def test_local_workers_have_their_resources_and_end_with_the_block():
+    with benchmark_cluster.local_cluster(["GPU=1 FIRST=1", "GPU=1"]) as address:
+        for resource, workers in (("FIRST", 1), ("GPU", 2)):
+            with cluster.connect(address, resource=resource) as found:
+                assert found.slots() == workers
+    with pytest.raises(ValueError, match="no scheduler answers"), cluster.connect(address):
+        pass
+
+
+def test_workers_that_do_not_start_say_why():
+    with (
+        pytest.raises(RuntimeError, match=r"dask worker does not start: .*'many'"),
+        benchmark_cluster.local_cluster(["GPU=many"]),
+    ):
+        pass
 
 
 def test_the_usual_way_computes_the_same():
