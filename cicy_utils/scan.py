@@ -284,14 +284,9 @@ def _open(study_dir: Path, config: TrainConfig, identity: dict) -> Study:
 
 def _identity(data: Cicy4, split: Split, config: TrainConfig, space: Space) -> dict:
     """What makes two scans the same, as plain values."""
-    recipe = dataclasses.asdict(config)
-    del recipe["learning_rate"]  # of the space
-    identity = {
-        "space": dataclasses.asdict(space),
-        "data": {"fingerprint": data.fingerprint, "layout": data.layout},
-        "split": {"name": split.name, "seed": split.seed, "fingerprints": split.fingerprints},
-        "settings": {k: v for k, v in recipe.items() if k not in training.MAY_DIFFER_ON_RESUMING},
-    }
+    identity = {"space": dataclasses.asdict(space)}
+    identity |= training.recipe_identity(data, split, config)
+    del identity["settings"]["learning_rate"]  # of the space
     return json.loads(json.dumps(identity))  # as it will be read back
 
 
