@@ -128,7 +128,8 @@ PATIENCE = None  # epochs without a better validation loss before training stops
 # The network: the paper's
 {texts.SHAPE}
 {texts.WHERE}
-RUN_DIR = None  # folder for all results; None: results/interactive/@notebook/seed-<first>"""
+# Folder for all results; None: results/interactive/@notebook/seed-<first>, or fast-<first>
+RUN_DIR = None"""
 
 TITLE = """# @model
 
