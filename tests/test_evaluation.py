@@ -41,7 +41,7 @@ def run(small_list, tmp_path_factory):
 def test_answers_for_the_same_configurations_are_measured_together(small_list):
     indices = np.array([3, 0, 7])
     right = small_list.hodge[indices].astype(float)
-    wrong = right + [0, 0, 0, 8]  # which an exact relation mends
+    wrong = right + np.array([0, 0, 0, 8])  # which an exact relation mends
     measured = evaluation.measure(
         small_list, indices, {"right": (right, np.eye(4)), "wrong": (wrong, None)}
     )
