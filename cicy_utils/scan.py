@@ -240,11 +240,15 @@ def best_curves(
 ) -> list[tuple[str, pd.DataFrame]]:
     """Names and histories of the best finished trials, for ``plots.loss_curves``."""
     finished = trials[trials["state"] == "finished"].sort_values("best_validation_loss")
-    folder = Path(study_dir) / TRIALS_FOLDER
     return [
-        (f"{row.hidden_size} (trial {row.trial})", _history(folder / f"{row.trial:03d}"))
+        (f"{row.hidden_size} (trial {row.trial})", _history(trial_folder(study_dir, row.trial)))
         for row in finished[:most].itertuples()
     ]
+
+
+def trial_folder(study_dir: Path | str, trial: int) -> Path:
+    """The folder of a trial of trials.csv, as ``training.fit`` writes it."""
+    return Path(study_dir) / TRIALS_FOLDER / f"{trial:03d}"
 
 
 def _optuna() -> Any:
