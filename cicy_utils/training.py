@@ -622,10 +622,19 @@ def predict(
 def run_identity(model: nn.Module, data: Cicy4, split: Split, config: TrainConfig) -> dict:
     """What makes two runs the same: model, data, split and recipe, as plain values.
 
-    It is stored with state and weights. Settings that do not change what is computed are left out.
+    It is stored with state and weights.
 
     Raises:
         ValueError: the split does not fit the data.
+    """
+    settings = getattr(model, "settings", {"name": type(model).__name__})
+    return {"model": settings} | recipe_identity(data, split, config)
+
+
+def recipe_identity(data: Cicy4, split: Split, config: TrainConfig) -> dict:
+    """The same of whatever model: data, split and settings.
+
+    Settings that do not change what is computed are left out.
     """
     for part, indices in split.parts.items():
         if len(indices) == 0:
@@ -636,7 +645,6 @@ def run_identity(model: nn.Module, data: Cicy4, split: Split, config: TrainConfi
                 f"the list has {len(data):,} configurations; make the split with n={len(data)}"
             )
     return {
-        "model": getattr(model, "settings", {"name": type(model).__name__}),
         "data": {"fingerprint": data.fingerprint, "layout": data.layout},
         "split": {"name": split.name, "seed": split.seed, "fingerprints": split.fingerprints},
         "settings": recipe_settings(config),
