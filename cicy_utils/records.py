@@ -264,7 +264,7 @@ def read_history(run_dir: Path | str) -> pd.DataFrame:
     path = Path(run_dir) / "history.csv"
     if not path.is_file():
         raise FileNotFoundError(f"no history.csv in {run_dir}: nothing has been trained there")
-    return pd.read_csv(path, float_precision="round_trip")  # pandas 2 may lose the last bit
+    return pd.read_csv(path)
 
 
 def best_epoch(history: list[dict[str, Any]]) -> dict[str, Any]:
