@@ -16,6 +16,8 @@ usage: bash run_all.sh [--profile smoke|quick|paper] [--only NAME...] [--run NAM
                              how far every run is
        bash run_all.sh report [--run NAME]
                              results/<run>/index.html: every table and figure of a run, for a browser
+       bash run_all.sh doctor
+                             whether this machine can do the work, line by line
        bash run_all.sh scheduler [--host HOST] [--port PORT]
                              a Dask scheduler, for --scheduler ADDRESS
        bash run_all.sh test [--long]
@@ -90,6 +92,7 @@ case ${1-} in
   status) job=status && shift ;;
   report) job=report && shift ;;
   scheduler) job=scheduler && shift ;;
+  doctor) job=doctor && shift ;;
   test) job=test && shift ;;
   help | -h) usage && exit 0 ;;
   *) refuse "there is no command '$1'" ;;
