@@ -42,6 +42,7 @@ class Processes:
         """The command of the README for one worker."""
         command = ["-m", "dask", "worker", self.address, "--host", "127.0.0.1", "--nthreads", "1"]
         command += ["--no-dashboard", "--dashboard-address", "127.0.0.1:0"]
+        command += ["--death-timeout", "30"]  # also of one that is started again meanwhile
         command += ["--local-directory", str(self.folder / "dask")]
         command += ["--resources", resources] if resources else []
         process, log = self._start("worker", [*command, *options])
