@@ -10,12 +10,16 @@ torch=torch==2.13.0  # the wheel of this version, for a CPU or for CUDA, is the 
 usage() {
   cat <<'TEXT'
 usage: bash run_all.sh [--profile smoke|quick|paper] [--only NAME...] [--run NAME] [-p PARAMETER VALUE]
-                       [--jobs N] [--cell-timeout SECONDS]
+                       [--jobs N | --scheduler ADDRESS] [--cell-timeout SECONDS]
                              run the notebooks into results/<run>/; again: go on
        bash run_all.sh status [--run NAME]
                              how far every run is
        bash run_all.sh report [--run NAME]
                              results/<run>/index.html: every table and figure of a run, for a browser
+       bash run_all.sh doctor
+                             whether this machine can do the work, line by line
+       bash run_all.sh scheduler [--host HOST] [--port PORT]
+                             a Dask scheduler, for --scheduler ADDRESS
        bash run_all.sh test [--long]
                              lint and tests (--long: also those that take minutes)
        bash run_all.sh help  this text; bash run_all.sh --help: the options of the first line
@@ -87,6 +91,8 @@ case ${1-} in
   "" | -p | --*) ;;
   status) job=status && shift ;;
   report) job=report && shift ;;
+  scheduler) job=scheduler && shift ;;
+  doctor) job=doctor && shift ;;
   test) job=test && shift ;;
   help | -h) usage && exit 0 ;;
   *) refuse "there is no command '$1'" ;;

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from cicy_utils import evaluation, metrics, paper, records, topology
+from cicy_utils import evaluation, metrics, paper, records
 from cicy_utils.data import MAX_ENTRY, Cicy4
 from cicy_utils.paper_tables import BASELINES
 from cicy_utils.splits import split_72, split_80
@@ -22,7 +22,6 @@ from cicy_utils.splits import split_72, split_80
 # Predicts (n, 4) from matrices uint8 (n, 16, 20).
 Predictor = Callable[[np.ndarray], np.ndarray]
 
-PARTS = ("validation", "test")
 ROWS_AT_ONCE = 50_000  # scikit-learn turns the matrices into float64, 8 bytes an entry
 
 
@@ -115,33 +114,28 @@ def evaluate(data: Cicy4, seed: int = 42, tree_rows: int | None = 20_000) -> lis
         started = time.perf_counter()
         predict = fit(data.matrices[rows], data.hodge[rows])
         training = {"configurations": len(rows), "seconds": time.perf_counter() - started}
-        measured = {
-            part: (indices, predict(data.matrices[indices]))
-            for part, indices in (("validation", narrow.validation), ("test", narrow.test))
-        }
-        indices, predictions = measured["validation"]
-        residuals = evaluation.residual_section("validation", predictions, data.hodge[indices])
-        covariances = {"test": np.array(residuals["covariance"])}
+        predictions = np.full(data.hodge.shape, np.nan)  # only of those that nothing learned from
+        for indices in (narrow.validation, narrow.test):
+            predictions[indices] = predict(data.matrices[indices])
+        residuals = evaluation.residual_section(
+            "validation", predictions[narrow.validation], data.hodge[narrow.validation]
+        )
+        covariances = {"validation": None, "test": np.array(residuals["covariance"])}
         for split in (narrow, wide):
+            measured = {}
+            for part, covariance in covariances.items():
+                indices = split.parts[part]
+                answers = {part: (predictions[indices], covariance)}
+                measured |= evaluation.measure(data, indices, answers)
             found.append(
                 {
                     "model": name,
                     "label": records.run_label(len(data)),
                     "data": evaluation.data_section(data),
-                    "split": {
-                        "name": split.name,
-                        "seed": split.seed,
-                        "sizes": split.sizes,
-                        "fingerprints": split.fingerprints,
-                    },
+                    "split": evaluation.split_section(split),
                     "training": training,
                     "residuals": residuals,
-                    "metrics": {
-                        part: _measure(
-                            data, split.parts[part], *measured[part], covariances.get(part)
-                        )
-                        for part in PARTS
-                    },
+                    "metrics": measured,
                 }
             )
     return found
@@ -154,21 +148,6 @@ def record(
     found = evaluate(data, seed, tree_rows)
     records.write_json(Path(run_dir) / paper.BASELINES_FILE, found)
     return found
-
-
-def _measure(
-    data: Cicy4,
-    wanted: np.ndarray,
-    indices: np.ndarray,
-    predictions: np.ndarray,
-    covariance: np.ndarray | None,
-) -> dict[str, Any]:
-    """The measures of those predictions, made for `indices`, that are wanted."""
-    here = np.isin(indices, wanted)
-    indices, predictions = indices[here], predictions[here]
-    euler = topology.euler_numbers_batch(data.matrices[indices])
-    table = metrics.evaluate(predictions, data.hodge[indices], euler, covariance)
-    return table.to_dict(orient="index")
 
 
 def _flat(matrices: np.ndarray) -> np.ndarray:

@@ -1,9 +1,9 @@
 """The list of complete intersection Calabi-Yau four-folds, in memory.
 
-``load_cicy4()`` finds ``cicy4.npz`` in a clone (``data/``), in an installed wheel, or where the
-environment variable ``CICY4_DATA`` points, and verifies its checksums. How the list was made is
-told in :mod:`cicy_utils.enumeration`; ``python -m cicy_utils.data verify`` recomputes every
-number in it.
+``load_cicy4()`` finds ``cicy4.npz`` in a clone (``data/``), in an installed wheel, among the inputs
+of a Kaggle notebook, or where the environment variable ``CICY4_DATA`` points, and verifies its
+checksums. How the list was made is told in :mod:`cicy_utils.enumeration`;
+``python -m cicy_utils.data verify`` recomputes every number in it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cicy_utils import chunks
+from cicy_utils import chunks, places
 from cicy_utils.archives import Refused, ZipArchive, open_zip, read_npy
 from cicy_utils.batch import cluster
 
@@ -153,11 +153,13 @@ def arrange(matrices: np.ndarray, layout: str) -> np.ndarray:
 def find_bundled() -> Path:
     """Path of the bundled list, or of the file that ``CICY4_DATA`` names.
 
+    On Kaggle a list that is attached as input comes before the one in the wheel.
+
     Raises:
         FileNotFoundError: it is in none of the places looked at, which the message names.
     """
     if not (named := os.environ.get(ENVIRONMENT_VARIABLE)):
-        return find_data_file(FILE_NAME)
+        return places.find_attached(FILE_NAME) or find_data_file(FILE_NAME)
     path = Path(named) / FILE_NAME if Path(named).is_dir() else Path(named)
     if not path.is_file():
         raise FileNotFoundError(f"{ENVIRONMENT_VARIABLE} is set to {named}, but no file is there")

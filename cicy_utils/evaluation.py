@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from cicy_utils import metrics, models, recipes, records, topology, verification
 from cicy_utils.data import Cicy4
@@ -154,26 +155,27 @@ def record_model(
 
     tables = {}
     labels = {part: data.hodge[indices] for part, indices in parts.items()}
-    matrices = data.matrices[parts["test"]]
-    euler = topology.euler_numbers_batch(matrices)
     predictions = {}
     for part, indices in parts.items():
         predictions[part] = predict(model, data.matrices[indices], device=device)
         if part in SAVED:
             records.save_predictions(run_dir, part, indices, predictions[part], labels[part])
         if part == "train":
-            tables[part] = metrics.evaluate(predictions[part], labels[part]).loc[["raw"]]
+            tables[part] = _rows(metrics.evaluate(predictions[part], labels[part]).loc[["raw"]])
         elif part != "test" and not seen[part]:
-            tables[part] = metrics.evaluate(predictions[part], labels[part])
+            tables[part] = _rows(metrics.evaluate(predictions[part], labels[part]))
 
     unseen = next((part for part in UNSEEN if part in parts and not seen[part]), None)
     if unseen:
         residuals = residual_section(unseen, predictions[unseen], labels[unseen])
     covariance = residuals and np.array(residuals["covariance"])
-    permuted = predict(model, metrics.permute_matrices(matrices, seed), device=device)
-    for part, answers in (("test", predictions["test"]), ("test_permuted", permuted)):
-        tables[part] = metrics.evaluate(answers, labels["test"], euler, covariance)
-    tables["constant"] = _measure_constant(labels, unseen or UNSEEN[0], euler)
+    matrices = metrics.permute_matrices(data.matrices[parts["test"]], seed)
+    answers = {
+        "test": (predictions["test"], covariance),
+        "test_permuted": (predict(model, matrices, device=device), covariance),
+        "constant": _constant(labels, unseen or UNSEEN[0]),
+    }
+    tables |= measure(data, parts["test"], answers)
 
     architecture = {} if name == model.name else {"architecture": model.name}
     return records.write_metrics(
@@ -191,19 +193,48 @@ def record_model(
         weights=models.count_weights(model),
         training=training,
         residuals=residuals,
-        metrics={part: table.to_dict(orient="index") for part, table in tables.items()},
+        metrics=tables,
         environment=records.environment(),
         **sections,
     )
 
 
-def _measure_constant(labels: Mapping[str, np.ndarray], unseen: str, euler: np.ndarray):
-    """Metrics of the constant prediction on the test set, decoded with its own residuals."""
-    covariance = metrics.residual_covariance(
-        metrics.constant_prediction(labels["train"], len(labels[unseen])), labels[unseen]
-    )
-    constant = metrics.constant_prediction(labels["train"], len(labels["test"]))
-    return metrics.evaluate(constant, labels["test"], euler, covariance)
+def measure(
+    data: Cicy4,
+    indices: np.ndarray,
+    answers: Mapping[str, tuple[np.ndarray, np.ndarray | None]],
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Metrics of several answers for the same configurations, in all decodings that are possible.
+
+    Euler numbers are computed from the matrices, once.
+
+    Args:
+        data: the list.
+        indices: (n,), the configurations.
+        answers: name to predictions, (n, 4), and the covariance of their residuals, (4, 4), or
+            None.
+
+    Returns:
+        Name to decoding to measure, as of ``metrics.evaluate``.
+    """
+    euler, labels = topology.euler_numbers_batch(data.matrices[indices]), data.hodge[indices]
+    return {
+        name: _rows(metrics.evaluate(predictions, labels, euler, covariance))
+        for name, (predictions, covariance) in answers.items()
+    }
+
+
+def _rows(table: pd.DataFrame) -> dict[str, dict[str, float]]:
+    return table.to_dict(orient="index")
+
+
+def _constant(labels: Mapping[str, np.ndarray], unseen: str) -> tuple[np.ndarray, np.ndarray]:
+    """The constant prediction for the test set, and the covariance of its own residuals."""
+    constant = {
+        part: metrics.constant_prediction(labels["train"], len(labels[part]))
+        for part in (unseen, "test")
+    }
+    return constant["test"], metrics.residual_covariance(constant[unseen], labels[unseen])
 
 
 def residual_section(part: str, predictions: np.ndarray, labels: np.ndarray) -> dict[str, Any]:

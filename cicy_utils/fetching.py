@@ -95,7 +95,10 @@ def fetch(
             path.unlink()
         raise
     if not recorded:
-        record.write_text(f"{file_checksum(path)}  {name}\n", encoding="ascii")
+        from cicy_utils.checkpoint import write_atomically  # brings torch; needed here only
+
+        line = f"{file_checksum(path)}  {name}\n".encode("ascii")
+        write_atomically(record, lambda file: file.write(line))
     return path
 
 

@@ -9,7 +9,7 @@ import time
 
 from tqdm import tqdm
 
-from cicy_utils import records
+from cicy_utils import places, records
 
 
 class Progress:
@@ -111,6 +111,8 @@ class Progress:
             best = records.best_epoch(history)
             text += f"; best validation loss {best['validation_loss']:.4g} in epoch {best['epoch']}"
         print(text, flush=True)
+        if stop_reason == "time_limit" and (what_to_do := places.how_to_go_on()):
+            print(what_to_do, flush=True)
 
     def summarise(self, history: list[dict]) -> str:
         """The last epoch in a line, and how long the run can still take."""

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 
+from cicy_utils import places
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -82,19 +84,30 @@ class Mask(NamedTuple):
 
 
 def project_root() -> Path:
-    """The nearest folder upwards with notebooks/ and results/ in it, else the working directory."""
+    """The nearest folder upwards with notebooks/ and results/ in it.
+
+    Else the folder of outputs in a Kaggle notebook, and the working directory anywhere else.
+    """
     here = Path.cwd()
     for folder in (here, *here.parents):
         if (folder / "notebooks").is_dir() and (folder / "results").is_dir():
             return folder
-    return here
+    root = places.kaggle()
+    return root / "working" if root else here
 
 
 def run_directory(
     notebook: str, variant: str, run: str = "interactive", folder: Path | str | None = None
 ) -> Path:
-    """Create and return results/<run>/<notebook>/<variant>, or the folder if one is given."""
-    folder = Path(folder or project_root() / "results" / run / notebook / variant)
+    """Create and return results/<run>/<notebook>/<variant>, or the folder if one is given.
+
+    On Kaggle, runs that are attached as input are put beside it first; see ``places.bring_runs``.
+    """
+    if folder is None:
+        results = project_root() / "results" / run
+        places.bring_runs(results, notebook)
+        folder = results / notebook / variant
+    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 

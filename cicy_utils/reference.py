@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from cicy_utils import checkpoint, evaluation, metrics, models, prediction, records, topology
+from cicy_utils import checkpoint, evaluation, metrics, models, prediction, records
 from cicy_utils.data import HODGE_NAMES, Cicy4, load_cicy4
 from cicy_utils.splits import Split, split_72
 from cicy_utils.training import STOPPED_FOR_GOOD, predict
@@ -224,11 +224,9 @@ def _measure(
     covariance: np.ndarray,
     device: str = "auto",
 ) -> dict[str, dict[str, float]]:
-    matrices = data.matrices[indices]
-    euler = topology.euler_numbers_batch(matrices)
-    predictions = predict(model, matrices, device=device)
-    table = metrics.evaluate(predictions, data.hodge[indices], euler, covariance)
-    return table.to_dict(orient="index")
+    """Metrics of a model on these configurations."""
+    answers = {"here": (predict(model, data.matrices[indices], device=device), covariance)}
+    return evaluation.measure(data, indices, answers)["here"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -12,11 +12,9 @@ from typing import Any
 
 from cicy_utils import evaluation, prediction, records, training
 from cicy_utils.data import Cicy4
-from cicy_utils.metrics import evaluate
 from cicy_utils.models import HodgeNetwork
 from cicy_utils.records import Mask
 from cicy_utils.splits import Split
-from cicy_utils.topology import euler_numbers_batch
 
 
 @dataclass(frozen=True)
@@ -129,10 +127,9 @@ def run(
             residuals=before.get("residuals"),
             checkpoint="/".join(checkpoint.folder.parts[-2:]),
         )
-    matrices, labels = data.matrices[split.test], data.hodge[split.test]
-    predicted = training.predict(model, matrices, device=config.device)
-    euler, covariance = euler_numbers_batch(matrices), records.residual_covariance(before)
-    table = evaluate(predicted, labels, euler, covariance)
+    predicted = training.predict(model, data.matrices[split.test], device=config.device)
+    answers = {"test_before": (predicted, records.residual_covariance(before))}
+    measured = evaluation.measure(data, split.test, answers)
     result = training.fit(
         model, data, split, config, Path(run_dir), trained_before=checkpoint.trained_on
     )
@@ -149,6 +146,6 @@ def run(
         changes=[f"started from a {before['label'].split(':')[0]}"] if before["label"] else [],
     )
     record["training"]["retrained"] = True
-    record["metrics"]["test_before"] = table.to_dict(orient="index")
+    record["metrics"] |= measured
     record["checkpoint"] = "/".join(checkpoint.folder.parts[-2:])
     return records.write_metrics(run_dir, **record)

@@ -240,11 +240,15 @@ def best_curves(
 ) -> list[tuple[str, pd.DataFrame]]:
     """Names and histories of the best finished trials, for ``plots.loss_curves``."""
     finished = trials[trials["state"] == "finished"].sort_values("best_validation_loss")
-    folder = Path(study_dir) / TRIALS_FOLDER
     return [
-        (f"{row.hidden_size} (trial {row.trial})", _history(folder / f"{row.trial:03d}"))
+        (f"{row.hidden_size} (trial {row.trial})", _history(trial_folder(study_dir, row.trial)))
         for row in finished[:most].itertuples()
     ]
+
+
+def trial_folder(study_dir: Path | str, trial: int) -> Path:
+    """The folder of a trial of trials.csv, as ``training.fit`` writes it."""
+    return Path(study_dir) / TRIALS_FOLDER / f"{trial:03d}"
 
 
 def _optuna() -> Any:
@@ -284,14 +288,9 @@ def _open(study_dir: Path, config: TrainConfig, identity: dict) -> Study:
 
 def _identity(data: Cicy4, split: Split, config: TrainConfig, space: Space) -> dict:
     """What makes two scans the same, as plain values."""
-    recipe = dataclasses.asdict(config)
-    del recipe["learning_rate"]  # of the space
-    identity = {
-        "space": dataclasses.asdict(space),
-        "data": {"fingerprint": data.fingerprint, "layout": data.layout},
-        "split": {"name": split.name, "seed": split.seed, "fingerprints": split.fingerprints},
-        "settings": {k: v for k, v in recipe.items() if k not in training.MAY_DIFFER_ON_RESUMING},
-    }
+    identity = {"space": dataclasses.asdict(space)}
+    identity |= training.recipe_identity(data, split, config)
+    del identity["settings"]["learning_rate"]  # of the space
     return json.loads(json.dumps(identity))  # as it will be read back
 
 

@@ -109,17 +109,13 @@ def decodings(record: dict[str, Any]) -> Styler:
 def published_weights(record: dict[str, Any]) -> Styler:
     """Test accuracies of published weights by decoding: published, and measured here on a part."""
     rows = {
-        (entry["name"], decoding, side): _accuracies(pd.DataFrame({0: measures}).T).loc[0]
+        f"{entry['name']}, {decoding}, {side}": entry[side][decoding]
         for entry in record["published"]
         for decoding in entry["here"]
-        for side, measures in (
-            ("published", entry["published"][decoding]),
-            ("here", entry["here"][decoding]),
-        )
+        for side in ("published", "here")
     }
-    table = pd.DataFrame(rows).T.rename(index=lambda text: text)
-    table.index = [", ".join(index) for index in table.index]
-    return style(table, "Test accuracy (%) of published weights", record["label"])
+    table = pd.DataFrame(rows, index=[*paper.ACCURACIES, "accuracy_all"]).T
+    return style(_accuracies(table), "Test accuracy (%) of published weights", record["label"])
 
 
 def published_files(record: dict[str, Any]) -> Styler:

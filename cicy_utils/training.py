@@ -31,7 +31,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from cicy_utils import checkpoint, devices, lease, records, steps
+from cicy_utils import checkpoint, devices, lease, places, records, steps
 from cicy_utils.data import HODGE_NAMES, SHAPE, Cicy4, checksum
 from cicy_utils.devices import PRECISIONS, device_name, matrix_precision, resolve_device
 from cicy_utils.progress import Progress
@@ -76,7 +76,8 @@ class TrainConfig:
             mantissa); "bfloat16" (seven bits, for the feature blocks: head, loss and weights stay
             float32). The last two are refused where the device has no circuits for them.
         max_hours: stop when ``fit`` has worked this long; called again it goes on for as long.
-            None for no limit.
+            None for no limit, or on Kaggle for what its sessions allow, see
+            ``places.training_hours``.
         save_minutes: save the state inside an epoch when that long has passed since it was last
             saved; it always is at the end of one.
     """
@@ -394,6 +395,7 @@ class Training:
             self.take = steps.fastest_step(self.step, config.batch_size)
         self.progress = Progress(config.max_epochs, self.history, name)
         self.started = self.saved = time.monotonic()
+        self.max_hours = places.training_hours(config.max_hours)
 
     @contextlib.contextmanager
     def at_work(self) -> Iterator[None]:
@@ -441,7 +443,7 @@ class Training:
 
     def out_of_time(self) -> bool:
         """Whether the time limit has passed."""
-        limit = self.config.max_hours
+        limit = self.max_hours
         return limit is not None and time.monotonic() - self.started > limit * 3600
 
     def _begin_epoch(self) -> None:
@@ -620,10 +622,19 @@ def predict(
 def run_identity(model: nn.Module, data: Cicy4, split: Split, config: TrainConfig) -> dict:
     """What makes two runs the same: model, data, split and recipe, as plain values.
 
-    It is stored with state and weights. Settings that do not change what is computed are left out.
+    It is stored with state and weights.
 
     Raises:
         ValueError: the split does not fit the data.
+    """
+    settings = getattr(model, "settings", {"name": type(model).__name__})
+    return {"model": settings} | recipe_identity(data, split, config)
+
+
+def recipe_identity(data: Cicy4, split: Split, config: TrainConfig) -> dict:
+    """The same of whatever model: data, split and settings.
+
+    Settings that do not change what is computed are left out.
     """
     for part, indices in split.parts.items():
         if len(indices) == 0:
@@ -634,7 +645,6 @@ def run_identity(model: nn.Module, data: Cicy4, split: Split, config: TrainConfi
                 f"the list has {len(data):,} configurations; make the split with n={len(data)}"
             )
     return {
-        "model": getattr(model, "settings", {"name": type(model).__name__}),
         "data": {"fingerprint": data.fingerprint, "layout": data.layout},
         "split": {"name": split.name, "seed": split.seed, "fingerprints": split.fingerprints},
         "settings": recipe_settings(config),
@@ -714,9 +724,10 @@ def _interrupted(run: Run, before: dict | None) -> dict | None:
 def _result(run: Run, state: dict) -> FitResult:
     """Give the model its best weights and sum up the run."""
     if not state["history"]:
+        limit = run.config.max_hours or places.TRAINING_HOURS
         raise OutOfTime(
-            f"the time limit of {run.config.max_hours:g} hours came before the first epoch in "
-            f"{run.run_dir} was finished; call again to go on, or allow more"
+            f"the time limit of {limit:g} hours came before the first epoch in {run.run_dir} was "
+            f"finished; {places.how_to_go_on() or 'call again to go on, or allow more'}"
         )
     run.model.to(resolve_device(run.config.device)).load_state_dict(state["best_weights"])
     history = pd.DataFrame(state["history"])

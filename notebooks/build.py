@@ -128,7 +128,8 @@ PATIENCE = None  # epochs without a better validation loss before training stops
 # The network: the paper's
 {texts.SHAPE}
 {texts.WHERE}
-RUN_DIR = None  # folder for all results; None: results/interactive/@notebook/seed-<first>"""
+# Folder for all results; None: results/interactive/@notebook/seed-<first>, or fast-<first>
+RUN_DIR = None"""
 
 TITLE = """# @model
 
@@ -313,12 +314,10 @@ BASELINE_SUBSET = None  # configurations for those where SUBSET is None: as many
 BASELINE_TRAIN = 20_000  # configurations that the trees learn from at most
 RUN_DIR = None  # folder for all results; None: results/interactive/00_data/list"""
 
-DATA_LOAD = """from pathlib import Path
-
-from cicy_utils import baselines, evaluation, plots, records, splits, tables
+DATA_LOAD = """from cicy_utils import baselines, evaluation, plots, records, splits, tables
 from cicy_utils.data import load_cicy4
 
-run_dir = Path(RUN_DIR or records.run_directory("00_data", "list"))
+run_dir = records.run_directory("00_data", "list", folder=RUN_DIR)
 cicy4 = load_cicy4(SOURCE, subset=SUBSET)
 split_72 = splits.split_72(len(cicy4), seed=SPLIT_SEED)
 split_80 = splits.split_80(len(cicy4), seed=SPLIT_SEED)

@@ -19,11 +19,9 @@ PART_SEED = 0  # which ones
 DEVICE = "auto"  # "cpu", "cuda", or "auto": the GPU if there is one
 RUN_DIR = None  # folder for all results; None: results/interactive/@notebook/weights"""
 
-CHECK = """from pathlib import Path
+CHECK = """from cicy_utils import records, reference, tables
 
-from cicy_utils import records, reference, tables
-
-run_dir = Path(RUN_DIR or records.run_directory("@notebook", "weights"))
+run_dir = records.run_directory("@notebook", "weights", folder=RUN_DIR)
 found = reference.check(reference.find(), PART, PART_SEED, DEVICE)
 record = reference.record_check(found, run_dir, notebook="@notebook")"""
 

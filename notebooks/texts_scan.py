@@ -44,12 +44,10 @@ epoch is stopped early (pruned), though not in the first tenth of the epochs. Ev
 after each epoch, so running this notebook again goes on where it stopped, and with a larger
 `TRIALS` adds to what is there."""
 
-SCAN = """from pathlib import Path
-
-from cicy_utils import data, plots, records, scan, splits, tables, training
+SCAN = """from cicy_utils import data, plots, records, scan, splits, tables, training
 
 NOTEBOOK = "@notebook"
-run_dir = Path(RUN_DIR or records.run_directory(NOTEBOOK, MODEL))
+run_dir = records.run_directory(NOTEBOOK, MODEL, folder=RUN_DIR)
 cicy4 = data.load_cicy4(SOURCE, layout=LAYOUT, subset=SUBSET)
 split = splits.split_72(len(cicy4), seed=SPLIT_SEED)
 recipe = dict(batch_size=BATCH_SIZE, max_epochs=MAX_EPOCHS, patience=PATIENCE, seed=SEED)

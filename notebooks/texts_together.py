@@ -55,12 +55,10 @@ CV_TRAIN_TEXT = """## One fold
 The recipe is that of the model notebooks; the piece kept out takes the place of the validation set.
 Everything is saved after each epoch, so running this notebook again goes on where it stopped."""
 
-CV_TRAIN = """from pathlib import Path
-
-from cicy_utils import cross_validation, data, plots, records, tables, training
+CV_TRAIN = """from cicy_utils import cross_validation, data, plots, records, tables, training
 
 NOTEBOOK = "@notebook"
-run_dir = Path(RUN_DIR or records.run_directory(NOTEBOOK, f"fold-{FOLD}"))
+run_dir = records.run_directory(NOTEBOOK, f"fold-{FOLD}", folder=RUN_DIR)
 cicy4 = data.load_cicy4(SOURCE, layout=LAYOUT, subset=SUBSET)
 recipe = dict(learning_rate=LEARNING_RATE, batch_size=BATCH_SIZE, max_epochs=MAX_EPOCHS)
 place = dict(device=DEVICE, precision=PRECISION, max_hours=MAX_HOURS)
@@ -131,14 +129,12 @@ RETRAINING_TRAIN_TEXT = """## From the checkpoint on
 The optimizer starts afresh, with the learning rate of the first training. The weights of the best
 epoch on the validation set are kept, as before."""
 
-RETRAINING_TRAIN = """from pathlib import Path
-
-from cicy_utils import plots, records, retraining, tables, training
+RETRAINING_TRAIN = """from cicy_utils import plots, records, retraining, tables, training
 from cicy_utils.data import load_cicy4
 from cicy_utils.splits import split_80
 
 NOTEBOOK, NAME = "@notebook", retraining.result_name(MODEL, RETRAIN)
-run_dir = Path(RUN_DIR or records.run_directory(NOTEBOOK, NAME))
+run_dir = records.run_directory(NOTEBOOK, NAME, folder=RUN_DIR)
 cicy4 = load_cicy4(SOURCE, layout=LAYOUT, subset=SUBSET)
 split = split_80(len(cicy4), seed=SPLIT_SEED)
 folder = CHECKPOINT or retraining.find_checkpoint(run_dir.parents[1], MODEL)
@@ -209,14 +205,12 @@ of fold 4. The validation loss has also chosen the epoch of every member, so acc
 are a little too good; the test set decides what is worth what, and its labels are read once, after
 all choices."""
 
-CLIMB = """from pathlib import Path
-
-from cicy_utils import ensembles, plots, records, tables
+CLIMB = """from cicy_utils import ensembles, plots, records, tables
 from cicy_utils.data import load_cicy4
 from cicy_utils.splits import split_72, split_80
 
-run_dir = Path(RUN_DIR or records.run_directory("@notebook", "all"))
-results = Path(RESULTS or run_dir.parents[1])
+run_dir = records.run_directory("@notebook", "all", folder=RUN_DIR)
+results = RESULTS or run_dir.parents[1]
 cicy4 = load_cicy4(SOURCE, subset=SUBSET)
 splits = [split_72(len(cicy4), seed=SPLIT_SEED), split_80(len(cicy4), seed=SPLIT_SEED)]
 found = {split.name: ensembles.find_members(results, cicy4, split) for split in splits}

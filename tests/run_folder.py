@@ -6,9 +6,11 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
-from cicy_utils import metrics
+from cicy_utils import metrics, plots
 from cicy_utils.batch.status import Status
+from cicy_utils.scan import COLUMNS
 
 LABEL = "quick run: 40 of 905,684 configurations"
 TEST = {"72": "72aa", "80": "80aa"}
@@ -94,6 +96,24 @@ def history(folder: Path) -> None:
     )
 
 
+def scan(run_dir: Path, shared: dict) -> None:
+    """Three trials of a scan over hidden sizes, one of them pruned and one without an epoch."""
+    record = shared | {"notebook": "16_hidden_size_scan", "variant": "LSTM-448"}
+    folder = write(
+        run_dir, "16_hidden_size_scan/LSTM-448", record | {"scan": {"model": "LSTM-448"}}
+    )
+    rows = [
+        (0, "pruned", 64, 2, 0.001, 42, 125956, 9.5, 1, 1, 30.0),
+        (1, "finished", 128, 2, 0.001, 43, 345092, 8.6445, 3, 3, 90.0),
+        (2, "unfinished", 32, 2, 0.001, 44, 86532, np.nan, 0, 0, 0.0),
+    ]
+    trials = pd.DataFrame(rows, columns=COLUMNS)
+    trials.to_csv(folder / "trials.csv", index=False)
+    (folder / "trials" / "001").mkdir(parents=True)
+    history(folder / "trials" / "001")
+    plots.save(plots.scan(trials, title="sizes", label=LABEL), folder, "sizes")
+
+
 def make(run_dir: Path) -> Path:
     """Some of everything: seeds, other data, a fold, retraining, ensembles, a failure."""
     for name, model, miss in (("10_lstm_424", "LSTM-424", 12), ("11_lstm_448", "LSTM-448", 8)):
@@ -116,6 +136,17 @@ def make(run_dir: Path) -> Path:
     baseline = record("ridge regression", miss=30, training={"configurations": 28, "seconds": 0.1})
     write(run_dir, "00_data/list", plain | {"notebook": "00_data", "variant": "list"})
     write(run_dir, "00_data/list", [baseline], "baselines.json")
+    scan(run_dir, plain)
+    weights = {
+        "name": "LSTM-448-fast",
+        "folder": "11_lstm_448/fast-42",
+        "part": 20,
+        "test": 40,
+        "published": measures(4),
+        "here": measures(5),
+    }
+    checked = plain | {"notebook": "17_reference", "variant": "weights", "published": [weights]}
+    write(run_dir, "17_reference/weights", checked)
     failed = run_dir / "12_lstm_456" / "seed-42"
     Status("12_lstm_456", "seed-42", "failed", error=["RuntimeError: <no> memory"]).write(failed)
     Status("01_cnn_gru_384", "seed-42", "pending").write(run_dir / "01_cnn_gru_384" / "seed-42")

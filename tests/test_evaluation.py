@@ -38,6 +38,20 @@ def run(small_list, tmp_path_factory):
     return run_dir, record, count_weights(model)
 
 
+def test_answers_for_the_same_configurations_are_measured_together(small_list):
+    indices = np.array([3, 0, 7])
+    right = small_list.hodge[indices].astype(float)
+    wrong = right + np.array([0, 0, 0, 8])  # which an exact relation mends
+    measured = evaluation.measure(
+        small_list, indices, {"right": (right, np.eye(4)), "wrong": (wrong, None)}
+    )
+    assert list(measured["right"]) == list(DECODINGS)
+    assert {row["accuracy_all"] for row in measured["right"].values()} == {100.0}
+    assert list(measured["wrong"]) == ["raw", "relation", "relation+chi"]
+    shares = [row["accuracy_all"] for row in measured["wrong"].values()]
+    assert shares == [0.0, 100.0, 100.0]
+
+
 def test_the_record_is_the_file(run):
     run_dir, record, weights = run
     assert record == records.read_metrics(run_dir)

@@ -46,11 +46,20 @@ def test_published_weights_are_the_committed_ones():
 
 def test_every_module_and_folder_is_in_the_tree():
     tree = re.search(r"## Files\n\n```\n(.*?)```", README, re.DOTALL)[1]
-    named = {line.split()[0] for line in tree.splitlines() if line.startswith("  ")}
+    named = re.findall(r"^ {0,2}(\S+)", tree, re.MULTILINE)
+    assert len(named) == len(set(named))  # each once
+    inside = re.findall(r"^  (\S+)", tree, re.MULTILINE)
     modules = {path.name for path in (ROOT / "cicy_utils").glob("*.py")} - {"__init__.py"}
-    assert named == modules | {"batch/"}
+    assert set(inside) == modules | {"batch/"}
     for name in re.findall(r"^(\S+\.\S+|\S+/)", tree, re.MULTILINE):
         assert (ROOT / name).exists(), name
+
+
+def test_no_line_is_a_stray_fence_or_quote():
+    # After the code blocks are taken out, nothing is left that opens or closes one.
+    prose, blocks = re.subn(r"^```\w*\n.*?^```$", "", README, flags=re.DOTALL | re.MULTILINE)
+    assert blocks >= 8
+    assert not re.search(r"^\W*(`{3,}|'{2,}|\"{2,}|~{3,})", prose, re.MULTILINE)
 
 
 def test_promised_tests_exist():

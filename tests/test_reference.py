@@ -4,7 +4,7 @@ import json
 import numpy as np
 import pytest
 
-from cicy_utils import evaluation, reference
+from cicy_utils import evaluation, reference, tables
 from cicy_utils.data import Cicy4, load_cicy4
 from cicy_utils.models import build_model
 from cicy_utils.splits import split_72
@@ -80,6 +80,26 @@ def test_the_record_of_a_check_says_how_much_was_drawn(run_dir, tmp_path):
         record = reference.record_check(found, tmp_path / "weights", notebook="17_reference")
         assert record["label"] == label
     assert reference.record_check([], tmp_path, notebook="17_reference")["label"] == ""
+
+
+def test_the_notebook_s_tables_set_both_sides_beside_each_other(run_dir):
+    entry = reference.publish(run_dir)
+    found = reference.check([run_dir], 20)
+    shown = tables.published_weights({"published": found, "label": ""}).data
+    assert len(shown) == 2 * 4
+    published = entry["metrics"]["test"]["consistent"]["accuracy_all"]
+    assert shown.loc["LSTM-448, consistent, published", "all four"] == published
+    here = found[0]["here"]["raw"]["accuracy_h31"]
+    assert shown.loc["LSTM-448, raw, here", tables.SYMBOLS["h31"]] == here
+    files = tables.published_files({"published": found, "label": ""}).data
+    assert files.loc["LSTM-448", "test configurations"] == "20 of 80"
+
+
+def test_without_published_weights_the_tables_are_empty():
+    record = {"published": [], "label": ""}
+    for table in (tables.published_weights(record), tables.published_files(record)):
+        assert table.data.empty
+        assert "<table" in table.to_html()
 
 
 def test_another_file_or_list_is_refused(run_dir, small_list, monkeypatch):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from cicy_utils import checkpoint, lease, progress, steps, training
+from cicy_utils import checkpoint, lease, progress, records, steps, training
 from cicy_utils.data import Cicy4
 from cicy_utils.models import build_model
 from cicy_utils.splits import split_72
@@ -87,7 +87,7 @@ def test_the_loss_falls_and_the_files_say_the_same(data, split, tmp_path):
     assert result.best_validation_loss == history["validation_loss"].min()
     assert result.best_epoch == history["validation_loss"].idxmin() + 1
     assert result.seconds == pytest.approx(history["seconds"].sum())
-    written = pd.read_csv(tmp_path / "history.csv")
+    written = records.read_history(tmp_path)
     pd.testing.assert_frame_equal(written, history, check_exact=True)
     saved, metadata = checkpoint.load_weights(tmp_path / "weights.safetensors")
     assert same_weights(saved, model.state_dict())

@@ -27,6 +27,12 @@ def parser(word: str) -> argparse.ArgumentParser:
     """The options of "run" and of the other words, as ``run_all.sh`` hands them on."""
     if word == "scheduler":
         return cluster.scheduler_parser()
+    if word == "doctor":
+        return argparse.ArgumentParser(
+            prog="bash run_all.sh doctor",
+            allow_abbrev=False,
+            description="Tell line by line whether this machine can do the work.",
+        )
     if word == "status":
         status = argparse.ArgumentParser(
             prog="bash run_all.sh status",
@@ -120,6 +126,10 @@ def main(arguments: Sequence[str], root: Path = ROOT) -> int:
         return 0
     if word == "report":
         return report(options.run, root / "results")
+    if word == "doctor":
+        from cicy_utils.batch import doctor
+
+        return doctor.main(root)
     if word == "scheduler":
         try:
             cluster.start_scheduler(options)

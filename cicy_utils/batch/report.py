@@ -19,12 +19,13 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from cicy_utils import figures, paper, paper_tables, tables
+from cicy_utils import figures, paper, paper_tables, scan, tables
 from cicy_utils.batch import profiles
 from cicy_utils.batch.execution import HTML_FILE
 from cicy_utils.batch.runner import REPLACED
 from cicy_utils.batch.status import FILE_NAME as STATUS_FILE
 from cicy_utils.batch.status import Status, told, write_text
+from cicy_utils.checkpoint import HISTORY_FILE
 from cicy_utils.data import HODGE_NAMES
 from cicy_utils.metrics import DECODINGS
 from cicy_utils.records import METRICS_FILE, QUICK, duration, merged_labels
@@ -52,6 +53,7 @@ MEASURE_NAMES = {
 # Results that the paper lists at 80 % under names of the 72 % split: it did not train them again.
 SHOWN_OF_DECODINGS = ("accuracy_h31", "accuracy_h22", "accuracy_all")
 NOT_RETRAINED = (("CNN-LSTM-400", 80), ("LSTM-448-f1", 80))
+SHOWN_TRIALS = 10  # of a scan; all of them are in its file
 DASH = "–"
 
 
@@ -93,6 +95,7 @@ class Grid:
         missing: rows without a result.
         notes: sentences below it.
         csv: the same numbers in a file.
+        picture: a figure that belongs to it.
         picks: a second grid that belongs to it.
     """
 
@@ -105,6 +108,7 @@ class Grid:
     missing: Sequence[str] = ()
     notes: Sequence[str] = ()
     csv: Link | None = None
+    picture: Link | None = None
     picks: Grid | None = None
 
 
@@ -235,7 +239,7 @@ class Report:
         return found
 
     def beyond(self) -> list[Grid]:
-        """What the paper does not have: our own ensembles, and exact relations."""
+        """What the paper does not have: own ensembles, exact relations, scans, own weights."""
         grids = []
         theirs = set(paper.published().index)
         ours = [
@@ -258,7 +262,97 @@ class Report:
         shown = [record for record in self.main if "relation+chi" in record["metrics"]["test"]]
         if shown:
             grids.append(self._decodings(shown))
+        folders = [(folder, _record(folder)) for folder in self._folders()]
+        grids += [self._scan(folder, record) for folder, record in folders if "scan" in record]
+        grids += [
+            self._published_weights(folder, record)
+            for folder, record in folders
+            if record.get("published")
+        ]
         return grids
+
+    def _scan(self, folder: Path, record: dict[str, Any]) -> Grid:
+        """The best trials of a scan over hidden sizes, and its figure."""
+        path = folder / scan.TRIALS_FILE
+        trials = scan.ranked(pd.read_csv(path)) if path.is_file() else pd.DataFrame()
+        rows = [
+            Row(
+                self._link(f"{trial['hidden size']:,} hidden units", folder / HTML_FILE),
+                f"trial {trial['trial']}: {trial['state']}",
+                [
+                    Cell(f"{trial['layers']}"),
+                    Cell(f"{trial['weights'] / 1e6:.3f}"),
+                    Cell(f"{trial['learning rate']:g}"),
+                    Cell(f"{trial['epochs']:,}"),
+                    Cell(duration(60 * trial["minutes"])),
+                    Cell(f"{trial['best epoch']:,}"),
+                    Cell(_number(trial["best validation loss"], "loss")),
+                ],
+                [
+                    self._link(
+                        HISTORY_FILE, scan.trial_folder(folder, trial["trial"]) / HISTORY_FILE
+                    )
+                ],
+            )
+            for trial in trials[:SHOWN_TRIALS].to_dict("records")
+        ]
+        heads = [
+            ("network", ["layers", "weights (millions)"]),
+            ("training", ["learning rate", "epochs", "time"]),
+            ("validation", ["best epoch", "best loss"]),
+        ]
+        model, figure = record["scan"]["model"], folder / "figures" / "sizes.png"
+        grid = Grid(
+            f"scan-{folder.name}",
+            f"{model} with other hidden sizes",
+            heads,
+            rows,
+            [record["label"]],
+        )
+        grid.notes = [
+            f"The best {len(rows)} of {len(trials)} trials by validation loss; the test set is not "
+            "looked at. A pruned trial was stopped early, as it was worse than the median of the "
+            "others."
+        ]
+        grid.csv = self._link(path.name, path)
+        if figure.is_file():
+            grid.picture = self._link(f"{model}: validation loss by hidden size", figure)
+        return grid
+
+    def _published_weights(self, folder: Path, record: dict[str, Any]) -> Grid:
+        """The weights that come with the project: published numbers, and those measured here."""
+        rows = []
+        for entry in record["published"]:
+            for decoding, here in entry["here"].items():
+                cells = []
+                for measure in _accuracies():
+                    sides = (entry["published"][decoding][measure], here[measure])
+                    cells += [Cell(_number(side, measure)) for side in sides]
+                    cells.append(Cell(_number(sides[1] - sides[0], measure, signed=True)))
+                rows.append(
+                    Row(
+                        self._link(entry["name"], folder / HTML_FILE),
+                        f"{entry['folder']}, {decoding}",
+                        cells,
+                        [self._link(METRICS_FILE, folder / METRICS_FILE)],
+                    )
+                )
+        heads = [(_measure(m), ["published", "here", "difference"]) for m in _accuracies()]
+        grid = Grid(
+            "published-weights", "Published weights, measured again", heads, rows, [record["label"]]
+        )
+        grid.notes = [
+            "Test accuracy in percent of the weights in results/reference, by decoding: as "
+            "published, on the whole test set, and as measured here, on "
+            + "; ".join(
+                dict.fromkeys(
+                    f"{entry['part']:,} of {entry['test']:,} test configurations"
+                    for entry in record["published"]
+                )
+            )
+            + "."
+        ]
+        return grid
 
     def _decodings(self, shown: list[dict[str, Any]]) -> Grid:
         """What exact relations add: a group of columns for each decoding, and the gain."""
