@@ -129,7 +129,7 @@ PATIENCE = None  # epochs without a better validation loss before training stops
 {texts.SHAPE}
 {texts.WHERE}
 # Folder for all results; None: results/interactive/@notebook/seed-<first>, or fast-<first>
-RUN_DIR = None"""
+RUN_DIR = None  # None: that of the kind of run and the first seed"""
 
 TITLE = """# @model
 
