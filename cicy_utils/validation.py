@@ -14,8 +14,7 @@ Labels of products are not judged: products are left out of the list.
 
 from __future__ import annotations
 
-import os
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +22,7 @@ import numpy as np
 import pandas as pd
 from numba import njit
 
+from cicy_utils import chunks
 from cicy_utils.archives import Refused
 from cicy_utils.data import HODGE_NAMES
 from cicy_utils.topology import (
@@ -82,9 +82,7 @@ _DETAILS = {
 NO_EULER = np.iinfo(np.int64).min  # field 4 of an entry is no integer
 LARGEST_LABEL = np.iinfo(np.int16).max
 
-_CHUNK = 2000
 _SHOWN = 3  # examples of each rule in a text
-
 FAULT_COLUMNS = ("entry", "line", "code", "row", "column", "value", "other")
 
 
@@ -217,7 +215,7 @@ def validate(entries: Entries, source: str | Path) -> Report:
     note_faults(unread, *entries.faults[unread].T)
 
     readable = np.flatnonzero(entries.faults[:, 0] == SOUND)
-    checked = _in_chunks(_check_configurations, entries.matrices, readable, 5)
+    checked = _in_chunks(_check_configurations, entries.matrices, readable)
     code, dimension = checked[:, 0], checked[:, 4]
     product = entries.product[readable]
     four = dimension == 4
@@ -238,7 +236,7 @@ def validate(entries: Entries, source: str | Path) -> Report:
     h11, h21, h31, h22 = hodge.T
     expected = 2 * (22 + 2 * h11 + 2 * h31 - h21)
     chi = euler_from_hodge(hodge)
-    euler = _in_chunks(euler_numbers_batch, entries.matrices, fit, 0)
+    euler = _in_chunks(euler_numbers_batch, entries.matrices, fit)
     unrelated, unequal = h22 != expected, chi != euler
     note_faults(fit[unrelated], RELATION, 0, 0, expected[unrelated])
     note_faults(fit[unequal], CHI, 0, 0, euler[unequal], chi[unequal])
@@ -253,7 +251,7 @@ def validate(entries: Entries, source: str | Path) -> Report:
             note_faults(fit[differs], EULER_FIELD, 0, 0, euler[differs], field[differs])
         elif given.any():
             notes.append("field 4 is not the Euler number here and was ignored")
-    computed = _in_chunks(hodge_numbers_batch, entries.matrices, fit, 4)
+    computed = _in_chunks(hodge_numbers_batch, entries.matrices, fit)
     sound = ~unrelated & ~unequal
     unlike = sound & (computed != hodge).any(axis=1)
     if unlike.any():
@@ -272,22 +270,12 @@ def validate(entries: Entries, source: str | Path) -> Report:
     )
 
 
-def _in_chunks(function, matrices: np.ndarray, where: np.ndarray, columns: int) -> np.ndarray:
-    """int64 (n,) or (n, columns): a function of matrices for some of them, in threads."""
-    result = np.empty((len(where), columns) if columns else len(where), np.int64)
-    starts = range(0, len(where), _CHUNK)
-
-    def work(start: int) -> None:
-        part = where[start : start + _CHUNK]
-        result[start : start + len(part)] = function(matrices[part])
-
-    if len(starts) == 1:
-        work(0)
-        return result
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for _ in pool.map(work, starts):
-            pass
-    return result
+def _in_chunks(
+    function: Callable[[np.ndarray], np.ndarray], matrices: np.ndarray, where: np.ndarray
+) -> np.ndarray:
+    """A function of matrices for some of them, in threads."""
+    none = function(matrices[:0])
+    return np.concatenate([none, *chunks.each(lambda part: function(matrices[part]), where)])
 
 
 @njit(cache=True, nogil=True)

@@ -21,7 +21,6 @@ SBATCH = (FOLDER / "slurm.sbatch").read_text(encoding="utf-8")
 MANIFEST = (FOLDER / "kubernetes.yaml").read_text(encoding="utf-8")
 OBJECTS = list(yaml.safe_load_all(MANIFEST))
 PODS = ["cicy4-scheduler", "cicy4-worker", "cicy4-batch"]
-ADDRESS = "tcp://HOST:PORT"
 SERVICE = "tls://cicy4-scheduler:8786"
 
 
@@ -49,19 +48,31 @@ def array_of(script: str, name: str, **values: str) -> list[str]:
     return done.stdout.splitlines()
 
 
-def documented() -> list[str]:
-    """The command for a worker, as the README has it in one place."""
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    (line,) = re.findall(r"^dask worker .*$", readme, re.MULTILINE)
-    return shlex.split(line)
+def documented() -> tuple[list[str], list[str]]:
+    """The command for a worker, as the README has it in one place, and what keeps it at home."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8").replace("\\\n", "")
+    (line,) = re.findall(r"^\.venv/bin/(dask worker .*)$", readme, re.MULTILINE)
+    words = shlex.split(line, comments=True)
+    end = words.index("--no-dashboard") + 1
+    return words[:end], words[end:]
 
 
 def test_all_start_the_same_worker():
-    words = documented()
-    assert words[:3] == ["dask", "worker", ADDRESS]
-    assert array_of(SBATCH, "worker", address=ADDRESS, RESOURCE=cluster.GPU) == words
-    there, tls = container("cicy4-worker")["command"], tls_options("cicy4-worker")
-    assert there == [SERVICE if word == ADDRESS else word for word in words] + tls
+    words, here = documented()
+    address = words[2]
+    assert words[:2] == ["dask", "worker"]
+    assert array_of(SBATCH, "worker", address=address, RESOURCE=cluster.GPU) == words
+    page = here[here.index("--dashboard-address") :]
+    there = [SERVICE if word == address else word for word in words]
+    command = container("cicy4-worker")["command"]
+    assert command == [*there, *page, *tls_options("cicy4-worker")]
+
+
+def test_on_one_node_the_script_keeps_workers_at_home_as_the_readme_does():
+    _, here = documented()
+    (first,) = re.findall(r"^host=127.0.0.1 (here=\(.*\))$", SBATCH, re.MULTILINE)
+    (more,) = re.findall(r"^(here\+=\(.*?\))", SBATCH, re.MULTILINE)
+    assert array_of(f"{first}\n", "here") + array_of(more.replace("+", ""), "here") == here
 
 
 def test_the_worker_command_is_one_that_dask_knows():
@@ -69,7 +80,8 @@ def test_the_worker_command_is_one_that_dask_knows():
         [sys.executable, "-m", "dask", "worker", "--help"], capture_output=True, text=True
     )
     assert done.returncode == 0
-    for option in [*documented(), *tls_options("cicy4-worker")]:
+    options = [*documented()[0], *documented()[1], *tls_options("cicy4-worker")]
+    for option in options:
         assert not option.startswith("--") or option in done.stdout
 
 
