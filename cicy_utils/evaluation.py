@@ -35,11 +35,15 @@ def train_seeds(
 ) -> dict[int, Path]:
     """Train a model and evaluate it, once for each seed and in a folder for each.
 
-    On a GPU the trainings run side by side, elsewhere one after the other.
+    On a GPU the trainings run side by side, elsewhere one after the other. Ctrl-C ends the one at
+    work and lets no other begin; called again, all go on.
 
     name, shape: as of ``models.build_model``; config: with any seed; run_dir: of the first seed,
-    see ``records.seed_folders``, whose result is returned; recipe: the one in ``recipes.RECIPES``
-    that config follows.
+    see ``records.seed_folders``, whose result is returned, without what Ctrl-C has kept from
+    having any weights; recipe: the one in ``recipes.RECIPES`` that config follows.
+
+    Raises:
+        KeyboardInterrupt: there are no weights of the first seed.
     """
     folders = records.seed_folders(run_dir, seeds)
     runs = []
@@ -47,8 +51,16 @@ def train_seeds(
         model = models.build_model(name, seed=seed, **shape)
         runs.append(Run(model, data, split, replace(config, seed=seed), folder))
     side_by_side = resolve_device(config.device, config.precision).type == "cuda"
+    done = {}
     for group in [runs] if side_by_side else [[run] for run in runs]:
-        for run, result in zip(group, fit_many(group), strict=True):
+        try:
+            results = fit_many(group)
+        except KeyboardInterrupt:
+            if not done:
+                raise
+            break
+        for run, result in zip(group, results, strict=True):
+            done[run.config.seed] = run.run_dir
             evaluate_run(
                 run.model,
                 data,
@@ -61,7 +73,9 @@ def train_seeds(
                 recipe=recipes.settings(recipe),
                 changes=[] if recipe == "paper" else [f"the {recipe} recipe"],
             )
-    return folders
+        if any(result.stop_reason == "interrupted" for result in results):
+            break
+    return done
 
 
 def evaluate_run(

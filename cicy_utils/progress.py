@@ -43,6 +43,7 @@ class Progress:
     def close(self) -> None:
         """Take the bar away."""
         if self.bar is not None:
+            self.bar.delay = 0  # or tqdm leaves it there where an epoch has only just begun
             self.bar.close()
 
     def start(self, epoch: int | None, total: int, done: int = 0) -> None:
@@ -54,6 +55,7 @@ class Progress:
             if self.bar is None:
                 self.bar = tqdm(
                     total=total,
+                    file=sys.stdout,  # what goes to stderr is red in Jupyter
                     leave=False,
                     delay=1.0,
                     dynamic_ncols=True,
@@ -92,7 +94,9 @@ class Progress:
             flush=True,
         )
 
-    def finish(self, history: list[dict], stop_reason: str | None) -> None:
+    def finish(
+        self, history: list[dict], stop_reason: str | None, *, goes_on: bool = False
+    ) -> None:
         """Report an epoch, and the end of the run if it is its last."""
         now = time.monotonic()
         self.summary = self.summarise(history)
@@ -101,15 +105,18 @@ class Progress:
             self.spoke = self.last_line = now
             print(f"{self.name}{self.summary}", flush=True)
         if stop_reason:
-            self.stopped(history, stop_reason)
+            self.stopped(history, stop_reason, goes_on=goes_on)
 
-    def stopped(self, history: list[dict], stop_reason: str) -> None:
-        """Report the end of the run."""
+    def stopped(self, history: list[dict], stop_reason: str, *, goes_on: bool = False) -> None:
+        """Report the end of the run; goes_on: whether another call would take it further."""
         self.close()
-        text = f"{self.name}stopped ({stop_reason}) after {len(history)} epochs"
+        number = len(history)
+        text = f"{self.name}stopped ({stop_reason}) after {number} epoch{'s' * (number != 1)}"
         if history:
             best = records.best_epoch(history)
             text += f"; best validation loss {best['validation_loss']:.4g} in epoch {best['epoch']}"
+        if goes_on:
+            text += "; run this again to go on"
         print(text, flush=True)
         if stop_reason == "time_limit" and (what_to_do := places.how_to_go_on()):
             print(what_to_do, flush=True)

@@ -171,6 +171,8 @@ def explore(
             model = models.build_model("LSTM-448", hidden_size=hidden_size, seed=seed)
             place = folder / "".join(c if c.isalnum() else "_" for c in name) / f"seed-{seed}"
             result = training.fit(model, cicy4, split, training.TrainConfig(**cut), place)
+            if result.stop_reason not in training.STOPPED_FOR_GOOD:
+                raise KeyboardInterrupt  # called again, it goes on; half a training tells nothing
             predicted = training.predict(model, cicy4.matrices[split.validation])
             table = metrics.evaluate(predicted, cicy4.hodge[split.validation])
             measures = {key: table.loc["raw", key] for key in MEASURES}

@@ -166,6 +166,11 @@ def _run_trials(
         except training.OutOfTime:
             stop_reason = "time_limit"
             break
+        except KeyboardInterrupt:
+            if not _done(study):
+                raise
+            stop_reason = "interrupted"
+            break
         except FloatingPointError as error:
             trial.set_user_attr("diverged", True)
             study.tell(trial, state=optuna.trial.TrialState.PRUNED)

@@ -31,7 +31,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from cicy_utils import checkpoint, devices, lease, places, records, steps
+from cicy_utils import checkpoint, devices, interrupts, lease, places, records, steps
 from cicy_utils.data import HODGE_NAMES, SHAPE, Cicy4, checksum
 from cicy_utils.devices import PRECISIONS, device_name, matrix_precision, resolve_device
 from cicy_utils.progress import Progress
@@ -214,9 +214,9 @@ def fit(
     """Train a model, or go on where the run in this folder stopped.
 
     A run that has converged or reached ``max_epochs`` is not trained further: its result is read
-    from the folder. Ctrl-C after the first epoch ends the run as if its time were up; what it did
-    since the state was last saved is lost. Afterwards the model holds the best weights, on the
-    device.
+    from the folder. Ctrl-C, or Jupyter's Interrupt, ends it after the step at work as if its time
+    were up, and nothing is lost; a second one ends it at once, and what was done since the state
+    was last saved is. Afterwards the model holds the best weights, on the device.
 
     Args:
         model: float32 (B, 16, 20) to (B, 4), usually from ``models.build_model``. A new run starts
@@ -241,7 +241,8 @@ def fit(
         FloatingPointError: a loss is infinite or not a number; the files of the run stay as they
             were after the last good epoch.
         OutOfTime: ``max_hours`` passed before the first epoch was finished.
-        KeyboardInterrupt: Ctrl-C before the first epoch was finished.
+        KeyboardInterrupt: Ctrl-C before the first epoch was finished. What was computed is saved,
+            unless there was a second one; the same call goes on.
     """
     run = Run(model, data, split, config, Path(run_dir), trained_before, on_epoch)
     return fit_many([run])[0]
@@ -270,13 +271,15 @@ def fit_many(runs: Sequence[Run]) -> list[FitResult]:
     identities = [_identify(run) for run in runs]  # all are checked before any is trained
     with contextlib.ExitStack() as stack:
         leases = [stack.enter_context(lease.hold(folder)) for folder in folders]
-        return _fit_many(runs, identities, leases)
+        interrupt = stack.enter_context(interrupts.deferred())
+        return _fit_many(runs, identities, leases, interrupt)
 
 
 def _fit_many(
     runs: Sequence[Run],
     identities: Sequence[tuple[dict, np.ndarray]],
     leases: Sequence[lease.Lease],
+    interrupt: interrupts.Interrupt,
 ) -> list[FitResult]:
     """The same in folders that are ours alone."""
     states = [_saved_state(run, *identity) for run, identity in zip(runs, identities, strict=True)]
@@ -293,12 +296,12 @@ def _fit_many(
             shared[key] = steps.to_device(run.data, device)
         name = run.run_dir.name if len(runs) > 1 else ""
         trainings[number] = Training(
-            run, *identities[number], state, shared[key], device, leases[number], name
+            run, *identities[number], state, shared[key], device, leases[number], interrupt, name
         )
 
     try:
         active = list(trainings.values())
-        while active:
+        while active and not interrupt.asked:
             still = []
             for training in active:
                 try:
@@ -307,14 +310,16 @@ def _fit_many(
                 except FloatingPointError as error:
                     failures.append(error)
             active = still
+        for training in active:
+            training.interrupt()
         for number, training in trainings.items():
             states[number] = training.state
     except KeyboardInterrupt:
         # Whatever was half done in memory, the files hold steps that were finished.
-        for number, run in enumerate(runs):
-            states[number] = _interrupted(run, states[number])
-        if not all(state and state["history"] for state in states):
-            raise
+        for number, training in trainings.items():
+            state = states[number] = _interrupted(training.run, states[number])
+            if state is not None and state["stop_reason"] == "interrupted":
+                training.progress.stopped(state["history"], "interrupted", goes_on=True)
     finally:
         for training in trainings.values():
             training.progress.close()
@@ -339,10 +344,11 @@ class Training:
         source: steps.Tensors,
         device: torch.device,
         held: lease.Lease,
+        interrupt: interrupts.Interrupt,
         name: str = "",
     ) -> None:
         config = run.config
-        self.lease = held
+        self.lease, self.asked_to_stop = held, interrupt
         self.run, self.identity, self.mask, self.state = run, identity, mask, state
         self.config, self.device, self.source = config, device, source
         self.model = run.model.to(device)
@@ -408,24 +414,27 @@ class Training:
         with self.at_work():
             if self.batches is None:
                 self._begin_epoch()
-            if self.config.schedule == "one-cycle":
-                steps.set_learning_rate(self.optimizer, self.learning_rate(self.position))
-            self.take(self.batches[self.position])
-            self.position += 1
-            if self.progress.step():
-                seen = min(self.position * self.config.batch_size, len(self.train_indices))
-                loss = self.step.total.item() / seen
-                require_finite(loss, "training", self.epoch)
-                self.progress.say(f"training loss {loss:.4g} so far")
+            if self.position < self.batches_per_epoch:  # else interrupted in its validation
+                self._take_step()
             if self.position == self.batches_per_epoch:
                 self._end_epoch()
             elif self.out_of_time():
                 self.stop_reason = "time_limit"
                 self.save()
-                self.progress.stopped(self.history, self.stop_reason)
+                self.progress.stopped(self.history, self.stop_reason, goes_on=True)
             elif time.monotonic() - self.saved > self.config.save_minutes * 60:
                 self.save()
         return self.stop_reason is None
+
+    def interrupt(self) -> None:
+        """Stop between two batches, or instead of a validation, so that the next call goes on."""
+        self.stop_reason = "interrupted"
+        if self.batches is not None:
+            with self.at_work():
+                self.save()
+        elif self.state is not None:  # there is nothing new since it was saved
+            self.state = self.state | {"stop_reason": self.stop_reason}
+        self.progress.stopped(self.history, self.stop_reason, goes_on=True)
 
     @property
     def epoch(self) -> int:
@@ -461,11 +470,25 @@ class Training:
         validation = math.ceil(len(self.validation_indices) / EVALUATION_BATCH)
         self.progress.start(self.epoch, self.batches_per_epoch + validation, self.position)
 
+    def _take_step(self) -> None:
+        """Train on the next batch of the epoch."""
+        if self.config.schedule == "one-cycle":
+            steps.set_learning_rate(self.optimizer, self.learning_rate(self.position))
+        self.take(self.batches[self.position])
+        self.position += 1
+        if self.progress.step():
+            seen = min(self.position * self.config.batch_size, len(self.train_indices))
+            loss = self.step.total.item() / seen
+            require_finite(loss, "training", self.epoch)
+            self.progress.say(f"training loss {loss:.4g} so far")
+
     def _end_epoch(self) -> None:
         """Validate, keep the weights if they are the best, decide whether to go on, and save."""
         epoch, config = self.epoch, self.config
         train_loss = self.step.total.item() / len(self.train_indices)
         validation_loss = self._validate()
+        if validation_loss is None:
+            return
         require_finite(train_loss, "training", epoch)
         require_finite(validation_loss, "validation", epoch)
         if config.schedule == "plateau":
@@ -495,17 +518,20 @@ class Training:
         self.step.total.zero_()
         self.batches = None
         self.save(with_weights=best["epoch"] == epoch)
-        self.progress.finish(self.history, self.stop_reason)
+        goes_on = self.stop_reason not in STOPPED_FOR_GOOD
+        self.progress.finish(self.history, self.stop_reason, goes_on=goes_on)
         if self.run.on_epoch is not None:
             self.run.on_epoch(dict(self.history[-1]))
 
     @torch.inference_mode()
-    def _validate(self) -> float:
-        """Mean loss over the validation set."""
+    def _validate(self) -> float | None:
+        """Mean loss over the validation set; None when interrupted meanwhile."""
         model = self.step.average or self.model
         model.eval()
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         for batch in self.validation_indices.split(EVALUATION_BATCH):
+            if self.asked_to_stop.asked:
+                return None
             with devices.autocast(self.device, self.config.precision):
                 predictions = model(steps.scale(self.source.matrices[batch]))
             total += self.loss(predictions, self.source.hodge[batch]) * len(batch)
@@ -609,13 +635,16 @@ def predict(
     predictions = np.empty((len(matrices), len(HODGE_NAMES)), dtype=np.float32)
     progress = Progress()
     progress.start(None, math.ceil(len(matrices) / batch_size))
-    with torch.inference_mode(), matrix_precision("float32"):
+    with (
+        contextlib.closing(progress),
+        torch.inference_mode(),
+        matrix_precision("float32"),
+    ):
         for start in range(0, len(matrices), batch_size):
             batch = torch.tensor(matrices[start : start + batch_size], device=place)
             predictions[start : start + batch_size] = model(steps.scale(batch)).cpu().numpy()
             if progress.step():
                 progress.say("predicting")
-    progress.close()
     return predictions
 
 
@@ -721,9 +750,14 @@ def _interrupted(run: Run, before: dict | None) -> dict | None:
     return state
 
 
-def _result(run: Run, state: dict) -> FitResult:
+def _result(run: Run, state: dict | None) -> FitResult:
     """Give the model its best weights and sum up the run."""
-    if not state["history"]:
+    if state is None or not state["history"]:
+        if state is None or state["stop_reason"] == "interrupted":
+            raise KeyboardInterrupt(
+                f"before the first epoch in {run.run_dir} was finished there are no weights to "
+                "use; call again to go on"
+            )
         limit = run.config.max_hours or places.TRAINING_HOURS
         raise OutOfTime(
             f"the time limit of {limit:g} hours came before the first epoch in {run.run_dir} was "

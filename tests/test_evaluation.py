@@ -1,5 +1,8 @@
 """From a trained model to metrics.json, and the tables read from it."""
 
+import signal
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,6 +10,7 @@ from cicy_utils import cross_validation, evaluation, records, tables, topology
 from cicy_utils.data import Cicy4
 from cicy_utils.metrics import DECODINGS, evaluate, residual_covariance
 from cicy_utils.models import build_model, count_weights
+from cicy_utils.progress import Progress
 from cicy_utils.splits import Split, cv_folds, split_72, split_80
 from cicy_utils.training import TrainConfig, fit
 
@@ -36,6 +40,40 @@ def run(small_list, tmp_path_factory):
         model, small_list, split, CONFIG, result, run_dir, notebook="11_lstm_448"
     )
     return run_dir, record, count_weights(model)
+
+
+@pytest.mark.parametrize(
+    ("last", "done"), [((1, 2), [1]), ((2, 1), [1]), ((2, 2), [1, 2])], ids=str
+)
+def test_ctrl_c_leaves_the_seeds_that_have_weights(small_list, tmp_path, monkeypatch, last, done):
+    """last: the seed and the epoch in which it comes; a seed without an epoch is not told of."""
+    step, begun = Progress.step, []
+
+    def press(progress):
+        if progress.epoch == 1 and progress.done == 0:
+            begun.append(progress)
+        if (len(begun), progress.epoch) == last:
+            signal.raise_signal(signal.SIGINT)
+        return step(progress)
+
+    def train():
+        split, config = split_72(len(small_list)), replace(CONFIG, max_epochs=2)
+        folder = tmp_path / "11_lstm_448" / "seed-1"
+        options = dict(notebook="11_lstm_448", hidden_size=3)
+        return evaluation.train_seeds(
+            "LSTM-448", small_list, split, config, [1, 2], folder, **options
+        )
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Progress, "step", press)
+        folders = train()
+    assert list(folders) == done
+    shown = tables.seeds(list(folders.values())).to_html()
+    assert ("stopped by hand after 1 epochs" in shown) == (last != (2, 1))
+    rest = train()
+    assert list(rest) == [1, 2]
+    reasons = {records.read_metrics(path)["training"]["stop_reason"] for path in rest.values()}
+    assert reasons == {"max_epochs"}
 
 
 def test_answers_for_the_same_configurations_are_measured_together(small_list):

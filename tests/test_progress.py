@@ -1,4 +1,13 @@
+"""What is said meanwhile, and what happens when somebody has seen enough."""
+
+import os
+import re
+import tempfile
 import time
+from pathlib import Path
+
+import pytest
+from jupyter_client import KernelManager
 
 from cicy_utils.progress import Progress
 
@@ -15,3 +24,100 @@ def test_a_long_epoch_gives_signs_of_life(capsys, monkeypatch):
     assert due == [False, False, True, True, True]
     line = capsys.readouterr().out
     assert line.startswith("epoch 3/4, step 5 of 10: training loss 0.5 so far, about ")
+
+
+SETUP = """
+import torch
+from cicy_utils import data, evaluation, records, splits, tables, training
+torch.set_num_threads(1)
+cicy4 = data.load_cicy4(subset=300)
+split = splits.split_72(len(cicy4))
+config = training.TrainConfig(device="cpu", batch_size=32, max_epochs=100_000, patience=100_000)
+"""
+TRAIN = """
+runs = dict(seeds=[1, 2], run_dir={!r}, notebook="11_lstm_448", hidden_size=4)
+folders = evaluation.train_seeds("LSTM-448", cicy4, split, config, **runs)
+record = records.read_metrics(runs["run_dir"])
+"""
+SHOW = """
+tables.headline(record), tables.seeds(list(folders.values()))
+print(record["training"]["epochs"], record["training"]["stop_reason"], list(folders))
+"""
+
+
+@pytest.fixture
+def kernel(tmp_path, monkeypatch):
+    """Somebody's kernel: runs a cell, interrupts it at some output; returns all of its output."""
+    monkeypatch.delenv("CICY_BATCH", raising=False)
+    monkeypatch.setenv("JUPYTER_PREFER_ENV_PATH", "1")
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[1]))
+    with tempfile.TemporaryDirectory(prefix="cicy-") as private:  # short, as sockets want it
+        manager = KernelManager(
+            kernel_name="python3", transport="ipc", connection_file=f"{private}/kernel.json"
+        )
+        manager.start_kernel(env=os.environ | {"IPYTHONDIR": private}, cwd=tmp_path)
+        client = manager.blocking_client()
+        client.start_channels()
+
+        def run(code: str, interrupt_at: str = "") -> list[tuple[str, str]]:
+            said = []
+
+            def hear(message):
+                nonlocal interrupt_at
+                content = message["content"]
+                if message["msg_type"] == "stream":
+                    said.append((content["name"], content["text"]))
+                if message["msg_type"] == "error":
+                    said.append(("error", f"{content['ename']}: {content['evalue']}"))
+                if interrupt_at and any(interrupt_at in text for _, text in said):
+                    interrupt_at = ""
+                    manager.interrupt_kernel()
+
+            client.execute_interactive(code, timeout=100, output_hook=hear)
+            return said
+
+        try:
+            client.wait_for_ready(timeout=60)
+            yield run
+        finally:
+            client.stop_channels()
+            manager.shutdown_kernel(now=True)
+
+
+@pytest.mark.notebooks
+def test_a_training_interrupted_in_jupyter_is_saved_and_the_next_cells_work(kernel, tmp_path):
+    assert kernel(SETUP) == []
+    train = TRAIN.format(str(tmp_path / "seed-1"))
+    said = kernel(train, interrupt_at="epoch 3/")
+    assert {name for name, _ in said} == {"stdout"}  # a bar of plain text, which is not red
+    text = "".join(text for _, text in said)
+    assert "%|" in text
+    (line,) = re.findall(r"stopped \(interrupted\)[^\n]*", text)
+    assert re.fullmatch(
+        r"stopped \(interrupted\) after \d+ epochs; best validation loss [\d.]+ in epoch \d+; "
+        "run this again to go on",
+        line,
+    )
+    ((name, shown),) = kernel(SHOW)
+    epochs, reason, seeds = shown.strip().split(" ", 2)
+    assert (name, reason, seeds) == ("stdout", "interrupted", "[1]")  # the other has not begun
+    assert int(epochs) >= 2
+
+    again = kernel(train, interrupt_at=f"epoch {int(epochs) + 3}/")
+    assert {name for name, _ in again} == {"stdout"}
+    more, reason, _ = kernel(SHOW)[0][1].split(" ", 2)
+    assert reason == "interrupted"
+    assert int(more) >= int(epochs) + 2
+
+
+@pytest.mark.notebooks
+def test_without_weights_the_cell_says_so_and_the_kernel_lives(kernel, tmp_path):
+    kernel(SETUP)
+    code = SETUP.replace("batch_size=32", "batch_size=1") + TRAIN.format(str(tmp_path / "seed-1"))
+    code = code.replace("subset=300", "subset=20_000")  # epochs of many seconds
+    said = kernel(code, interrupt_at="epoch 1/")
+    assert "stopped (interrupted) after 0 epochs; run this again to go on\n" in said[-2][1]
+    assert said[-1][0] == "error"
+    assert said[-1][1].startswith("KeyboardInterrupt: before the first epoch in ")
+    assert (tmp_path / "seed-1" / "checkpoint.pt").is_file()
+    assert kernel("print(1 + 1)") == [("stdout", "2\n")]

@@ -1,4 +1,5 @@
 import dataclasses
+import signal
 
 import pandas as pd
 import pytest
@@ -79,6 +80,23 @@ def test_an_exploration_is_a_table_of_every_candidate_and_seed(tmp_path, monkeyp
     monkeypatch.setattr(training, "Training", lambda *_: pytest.fail("trained again"))
     recipes.main([*arguments, "--output", str(tmp_path / "again.csv")])
     pd.testing.assert_frame_equal(table, pd.read_csv(tmp_path / "again.csv"))
+
+
+def test_half_a_training_is_not_explored(tmp_path, monkeypatch):
+    step = training.Progress.step
+
+    def press(progress):
+        if progress.epoch == 2:
+            signal.raise_signal(signal.SIGINT)
+        return step(progress)
+
+    candidates = {name: recipes.CANDIDATES[name] for name in ("paper", "fast")}
+    small = dict(seeds=[1], folder=tmp_path, hidden_size=4, subset=200, epochs=3)
+    with monkeypatch.context() as patch:
+        patch.setattr(training.Progress, "step", press)
+        with pytest.raises(KeyboardInterrupt):
+            recipes.explore(candidates, **small)
+    assert len(recipes.explore(candidates, **small)) == 2
 
 
 def test_the_summary_is_over_the_seeds_best_first():

@@ -171,6 +171,27 @@ def test_time_that_runs_out_in_a_trial_leaves_it_unfinished(data, split, tmp_pat
     assert (tmp_path / "trials" / "000" / checkpoint.STATE_FILE).exists()
 
 
+def test_ctrl_c_ends_the_scan_which_then_goes_on(data, split, tmp_path, monkeypatch):
+    config = dataclasses.replace(CONFIG, max_epochs=3)
+    fit, calls = training.fit, []
+
+    def interrupted(*arguments, **options):
+        calls.append(1)
+        if len(calls) in (1, 3):  # before there are any weights, of the first and of another trial
+            raise KeyboardInterrupt
+        return fit(*arguments, **options)
+
+    monkeypatch.setattr(scan.training, "fit", interrupted)
+    with pytest.raises(KeyboardInterrupt):  # there is nothing to show
+        scan.run_scan(data, split, config, SPACE, tmp_path, trials=3)
+    cut = scan.run_scan(data, split, config, SPACE, tmp_path, trials=3)
+    assert cut.stop_reason == "interrupted"
+    assert list(cut.trials["state"]) == ["finished", "unfinished"]
+    rest = scan.run_scan(data, split, config, SPACE, tmp_path, trials=3)
+    assert rest.stop_reason == "done"
+    assert list(rest.trials["state"]) == ["finished"] * 3
+
+
 def test_by_command_more_trials_go_on_in_the_same_folder(tmp_path):
     notebooks = Path(__file__).resolve().parents[1] / "notebooks"
 

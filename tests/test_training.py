@@ -1,4 +1,6 @@
 import dataclasses
+import shutil
+import signal
 import time
 
 import numpy as np
@@ -175,6 +177,112 @@ def test_an_interrupted_run_goes_on_exactly(data, split, tmp_path, interrupt, ep
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
+EVERYTHING = {
+    "schedule": "one-cycle",
+    "scale_targets": True,
+    "averaging": 0.5,
+    "shuffle": True,
+    "clip_norm": 1.0,
+    "huber_delta": 0.3,
+    "loss_weights": (1, 1, 2, 4),
+    "weight_decay": 0.1,
+}
+
+
+@pytest.fixture
+def press(monkeypatch):
+    """Press Ctrl-C at given steps of the process, those of validation among them."""
+
+    def at(*numbers):
+        original, taken = training.Progress.step, []
+
+        def step(progress):
+            taken.append(progress)
+            if len(taken) in numbers:
+                signal.raise_signal(signal.SIGINT)
+            return original(progress)
+
+        monkeypatch.setattr(training.Progress, "step", step)
+
+    return at
+
+
+EPOCH = 3 + 1  # steps: three batches and one of the validation set
+
+
+@pytest.mark.parametrize("after", [*range(1, 2 * EPOCH + 1)])
+@pytest.mark.parametrize("recipe", [{"plateau_patience": 0, "learning_rate": 0.05}, EVERYTHING])
+def test_ctrl_c_loses_not_a_single_step(data, split, tmp_path, press, capsys, after, recipe):
+    """Wherever in the first two epochs it comes, in a validation too; and no step is done twice."""
+    recipe = config(max_epochs=3, **recipe)
+    whole = small_model()
+    expected = fit(whole, data, split, recipe, tmp_path / "whole")
+    state = tmp_path / "parts" / "checkpoint.pt"
+    press(after)
+    capsys.readouterr()
+    if after < EPOCH:
+        with pytest.raises(KeyboardInterrupt, match="there are no weights to use; call again"):
+            fit(small_model(), data, split, recipe, tmp_path / "parts")
+    else:
+        part = fit(small_model(), data, split, recipe, tmp_path / "parts")
+        assert part.stop_reason == "interrupted"
+    epochs, position = divmod(after, EPOCH)
+    found = checkpoint.load_state(state)
+    assert (len(found["history"]), found["position"]) == (epochs, position)
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("stopped (interrupted) after ")
+    assert last.endswith("; run this again to go on")
+    model = small_model(seed=99)
+    same_result(expected, fit(model, data, split, recipe, tmp_path / "parts"))
+    assert same_weights(whole.state_dict(), model.state_dict())
+
+
+def test_a_second_ctrl_c_stops_at_once_with_what_is_saved(data, split, tmp_path):
+    recipe = config(max_epochs=3)
+    step = training.Progress.step
+
+    def twice(progress):
+        if progress.epoch == 3:
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+        return step(progress)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training.Progress, "step", twice)
+        part = fit(small_model(), data, split, recipe, tmp_path / "parts")
+    assert (part.stop_reason, part.epochs) == ("interrupted", 2)
+    assert checkpoint.load_state(tmp_path / "parts" / "checkpoint.pt")["position"] == 0
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_ctrl_c_stops_all_that_are_trained_side_by_side(data, split, tmp_path, press):
+    recipe = config(max_epochs=3)
+    press(2 * EPOCH + 3)  # of the two together
+    runs = [Run(small_model(seed=s), data, split, recipe, tmp_path / str(s)) for s in (1, 2)]
+    parts = fit_many(runs)
+    assert [part.stop_reason for part in parts] == ["interrupted"] * 2
+    for run, again in zip(runs, fit_many(runs), strict=True):
+        alone = fit(small_model(seed=int(run.run_dir.name)), data, split, recipe, tmp_path / "one")
+        same_result(alone, again)
+        shutil.rmtree(tmp_path / "one")
+
+
+def test_whoever_handles_ctrl_c_already_keeps_it(data, split, tmp_path, monkeypatch):
+    heard = []
+    before = signal.signal(signal.SIGINT, lambda *_: heard.append(1))
+    try:
+        step = training.Progress.step
+        monkeypatch.setattr(
+            training.Progress,
+            "step",
+            lambda progress: signal.raise_signal(signal.SIGINT) or step(progress),
+        )
+        assert fit(small_model(), data, split, config(), tmp_path).stop_reason == "max_epochs"
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert len(heard) == 4 * EPOCH
+
+
 def test_a_crash_in_an_epoch_loses_that_epoch_only(data, split, tmp_path, interrupt):
     undo = interrupt(3, error=MemoryError)
     with pytest.raises(MemoryError):
@@ -245,18 +353,6 @@ def test_a_time_limit_in_the_first_epoch_says_so_and_loses_nothing(data, split, 
     assert not (tmp_path / "parts" / "weights.safetensors").exists()
     resumed = fit(small_model(seed=99), data, split, short, tmp_path / "parts")
     same_result(fit(small_model(), data, split, config(max_epochs=1), tmp_path / "w"), resumed)
-
-
-EVERYTHING = {
-    "schedule": "one-cycle",
-    "scale_targets": True,
-    "averaging": 0.5,
-    "shuffle": True,
-    "clip_norm": 1.0,
-    "huber_delta": 0.3,
-    "loss_weights": (1, 1, 2, 4),
-    "weight_decay": 0.1,
-}
 
 
 @pytest.mark.parametrize("recipe", [{"plateau_patience": 0, "learning_rate": 0.05}, EVERYTHING])
@@ -536,6 +632,10 @@ def test_a_terminal_gets_a_bar_with_losses(data, split, tmp_path, capsys, monkey
     monkeypatch.setattr(training.Progress, "BAR_SECONDS", 0.0)
     fit(small_model(), data, split, config(max_epochs=2), tmp_path)
     out, err = capsys.readouterr()
-    assert "epoch 2/2" in err
-    assert "training loss" in err
-    assert out.startswith("stopped (max_epochs)")
+    assert err == ""  # Jupyter shows it in red
+    assert "epoch 2/2" in out
+    assert "training loss" in out
+    *_, blank, last = out.split("\r")
+    assert blank.isspace()  # the bar is taken away
+    assert last.startswith("stopped (max_epochs) after 2 epochs; best validation loss ")
+    assert last.count("\n") == 1
