@@ -115,11 +115,12 @@ class Progress:
         if history:
             best = records.best_epoch(history)
             text += f"; best validation loss {best['validation_loss']:.4g} in epoch {best['epoch']}"
-        if goes_on:
+        on_kaggle = places.how_to_go_on() if stop_reason == "time_limit" else ""
+        if goes_on and not on_kaggle:
             text += "; run this again to go on"
         print(text, flush=True)
-        if stop_reason == "time_limit" and (what_to_do := places.how_to_go_on()):
-            print(what_to_do, flush=True)
+        if on_kaggle:
+            print(on_kaggle, flush=True)
 
     def summarise(self, history: list[dict]) -> str:
         """The last epoch in a line, and how long the run can still take."""
