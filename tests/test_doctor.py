@@ -9,14 +9,17 @@ import fcntl
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from cicy_utils import data, lease
-from cicy_utils.batch import doctor
+from cicy_utils.batch import __main__ as command
+from cicy_utils.batch import doctor, runner
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -122,6 +125,59 @@ def test_without_any_package_it_still_runs():
     assert "problem  packages     ModuleNotFoundError" in done.stdout
     assert "ok       disk" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("there", "driver", "built", "state", "told", "remedy"),
+    [
+        (False, None, None, doctor.NOTE, "none, so networks train on the processor", ""),
+        (True, None, "13.0", doctor.PROBLEM, "its driver cannot be loaded", "install the driver"),
+        (True, (12, 8), None, doctor.PROBLEM, "is built for a CPU only", "for CUDA up to 12.8"),
+        (True, (12, 8), "13.0", doctor.PROBLEM, "takes CUDA up to 12.8, and", "built for CUDA 12"),
+        (True, (12, 2), "12.8", doctor.PROBLEM, "CUDA does not start", "nvidia-smi"),
+    ],
+)
+def test_a_gpu_that_pytorch_cannot_use_is_a_problem(
+    root, monkeypatch, there, driver, built, state, told, remedy
+):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(doctor, "gpu_is_there", lambda: there)
+    monkeypatch.setattr(doctor, "_driver", lambda: driver and doctor.Cuda(*driver))
+    monkeypatch.setattr(torch.version, "cuda", built)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    finding = look(root, "GPU")
+    assert finding.state == state
+    assert told in finding.text
+    assert remedy in finding.remedy
+    if there:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # somebody's wish, and not a mistake
+        finding = look(root, "GPU")
+        assert finding.state == doctor.NOTE
+        assert "CUDA_VISIBLE_DEVICES= hides" in finding.text
+
+
+def test_the_main_job_warns_before_it_begins(tmp_path, monkeypatch, capfd):
+    shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    monkeypatch.setattr(doctor, "gpu_is_there", lambda: True)
+    monkeypatch.setattr(doctor, "_driver", lambda: doctor.Cuda(12, 8))
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+    def begin(*arguments, **options):
+        _, err = capfd.readouterr()
+        assert err.splitlines()[0] == "!" * doctor.WIDTH
+        assert err.splitlines()[1].startswith("problem  GPU          there is one that PyTorch")
+        assert "ok " not in err
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runner, "run", begin)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        assert command.main(["run", "--profile", "smoke", "--only", "00"], tmp_path) == 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_a_damaged_list_is_told(root, tmp_path, monkeypatch):

@@ -143,7 +143,7 @@ def main(arguments: Sequence[str], root: Path = ROOT) -> int:
 def run(options: argparse.Namespace, root: Path, stack: ExitStack) -> int:
     """The main job; the stack takes what is to be closed after it."""
     # Slow to import, and not there when only the command line is checked.
-    from cicy_utils.batch import estimate, runner, summary, tasks
+    from cicy_utils.batch import doctor, estimate, runner, summary, tasks
 
     try:
         places = choose_places(options, stack)
@@ -168,6 +168,7 @@ def run(options: argparse.Namespace, root: Path, stack: ExitStack) -> int:
                 raise ValueError(f"the disk of {run_dir} has less room than that; make some")
             if isinstance(places, cluster.Workers):
                 places.require_folder(run_dir)
+            doctor.warn(root)
     except (ValueError, FileNotFoundError) as error:
         print(f"bash run_all.sh: {error}", file=sys.stderr)
         return 2

@@ -9,6 +9,7 @@ a line, too. A check that raises is a problem; the table of checks says what the
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import fcntl
 import importlib.metadata
 import os
@@ -110,31 +111,79 @@ def pytorch(root: Path) -> Finding:
 
 
 def gpus(root: Path) -> Finding:
-    """Every GPU that PyTorch sees, with a product of matrices on each."""
+    """Every GPU that PyTorch sees, with a product of matrices on each; or why it sees none."""
     import torch
 
     from cicy_utils.devices import native_precisions
 
     if not torch.cuda.is_available():
-        text = "none, so networks train on the processor and the profile is quick"
-        if Path("/dev/nvidia0").exists():
-            return Finding(
-                NOTE,
-                f"there is one, but this PyTorch does not see it: {text}",
-                "look at nvidia-smi: the driver must be new enough for a PyTorch built for CUDA",
-            )
-        return Finding(NOTE, text)
+        return _without_gpu(torch.version.cuda)
     found = []
     for number in range(torch.cuda.device_count()):
         place, facts = torch.device("cuda", number), torch.cuda.get_device_properties(number)
         ones = torch.ones(8, 8, device=place)
         if (ones @ ones).sum().item() != 512:
             return Finding(PROBLEM, f"{facts.name} computes wrongly", "use another GPU or driver")
+        free, total = torch.cuda.mem_get_info(place)
         found.append(
-            f"{facts.name}, {facts.total_memory / GIB:.0f} GiB, compute capability "
+            f"{facts.name}, {free / GIB:.0f} of {total / GIB:.0f} GiB free, compute capability "
             f"{facts.major}.{facts.minor}, {', '.join(native_precisions(place))}"
         )
-    return Finding(OK, "; ".join(found))
+    return Finding(OK, "; ".join(found) + f"; the driver takes CUDA up to {_driver()}")
+
+
+def _without_gpu(built_for: str | None) -> Finding:
+    """Why PyTorch sees no GPU; built_for: the CUDA version of its wheel, None for a CPU."""
+    consequence = "so networks train on the processor, and the profile is quick"
+    if not gpu_is_there():
+        return Finding(NOTE, f"none, {consequence}")
+    if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return Finding(
+            NOTE,
+            f"there is one, which CUDA_VISIBLE_DEVICES={visible} hides, {consequence}",
+            "unset CUDA_VISIBLE_DEVICES to use it",
+        )
+    driver = _driver()
+    if driver is None:
+        why, remedy = "its driver cannot be loaded", "install the driver (libcuda.so.1) of NVIDIA"
+    elif built_for is None:
+        why = "this PyTorch is built for a CPU only"
+        remedy = f"install a PyTorch built for CUDA up to {driver} into {sys.prefix}"
+    elif driver.major < int(built_for.partition(".")[0]):
+        why = f"its driver takes CUDA up to {driver}, and this PyTorch is built for {built_for}"
+        remedy = f"install a newer driver, or a PyTorch built for CUDA {driver.major}"
+    else:
+        why, remedy = "CUDA does not start", "see what nvidia-smi says"
+    return Finding(PROBLEM, f"there is one that PyTorch cannot use: {why}, {consequence}", remedy)
+
+
+def gpu_is_there() -> bool:
+    """Whether the system has an NVIDIA GPU, whatever PyTorch says (the second: in WSL)."""
+    return any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/dxg").exists()
+
+
+class Cuda(NamedTuple):
+    """A version of CUDA."""
+
+    major: int
+    minor: int
+
+    def __str__(self) -> str:
+        return f"{self.major}.{self.minor}"
+
+
+def _driver() -> Cuda | None:
+    """The newest CUDA that the driver takes, None without a driver.
+
+    A driver takes all that is built for its own major version, and for older ones.
+    """
+    version = ctypes.c_int()
+    try:
+        if ctypes.CDLL("libcuda.so.1").cuDriverGetVersion(ctypes.byref(version)) != 0:
+            return None
+    except OSError:
+        return None
+    return Cuda(version.value // 1000, version.value % 1000 // 10)
 
 
 def machine(root: Path) -> Finding:
@@ -326,6 +375,15 @@ def line(name: str, finding: Finding) -> str:
             break_long_words=False, break_on_hyphens=False,
         )  # fmt: skip
     return "\n".join(lines)
+
+
+def warn(root: Path) -> bool:
+    """Print problems, and nothing else, to stderr in a frame; returns whether there is one."""
+    lines = [line(name, found) for name, found in examine(root) if found.state == PROBLEM]
+    if lines:
+        frame = "!" * WIDTH
+        print(frame, *lines, frame, sep="\n", file=sys.stderr, flush=True)
+    return bool(lines)
 
 
 def main(root: Path = ROOT) -> int:
