@@ -2,6 +2,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -498,6 +499,26 @@ def test_wrong_parameters_exit_with_2(capsys, tmp_path):
     assert command.main(arguments, tmp_path) == 2
     assert "parameter EPOCHS" in capsys.readouterr().err
     assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize("again", [signal.SIGINT, signal.SIGTERM])
+def test_who_asks_twice_to_stop_is_not_shown_a_traceback(again, tmp_path, capsys, monkeypatch):
+    """Slurm's scancel does: the second one comes while connections are closed."""
+    shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
+
+    def begin(*arguments, **options):
+        signal.raise_signal(signal.SIGTERM)
+
+    def place(options, stack):
+        stack.callback(signal.raise_signal, again)
+        return runner.Local()
+
+    before = [signal.getsignal(number) for number in command.STOPPING]
+    monkeypatch.setattr(runner, "run", begin)
+    monkeypatch.setattr(command, "choose_places", place)
+    assert command.main(["run", "--profile", "smoke", "--only", "00"], tmp_path) == 130
+    assert "Stopped. Run the same command again" in capsys.readouterr().err
+    assert [signal.getsignal(number) for number in command.STOPPING] == before
 
 
 @pytest.mark.parametrize("arguments", [["tset"], ["test", "--fast"], ["--profile", "fast"], ["-x"]])

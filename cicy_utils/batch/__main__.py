@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from cicy_utils.batch import runner
 
 ROOT = Path(__file__).resolve().parents[2]
+STOPPING = (signal.SIGINT, signal.SIGTERM)
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 RESERVED = ("replaced", "interactive")
 
@@ -145,6 +146,8 @@ def run(options: argparse.Namespace, root: Path, stack: ExitStack) -> int:
     # Slow to import, and not there when only the command line is checked.
     from cicy_utils.batch import doctor, estimate, runner, summary, tasks
 
+    for number in STOPPING:
+        stack.callback(signal.signal, number, signal.getsignal(number))
     try:
         places = choose_places(options, stack)
         profile = options.profile or default_profile(places)
@@ -183,6 +186,8 @@ def run(options: argparse.Namespace, root: Path, stack: ExitStack) -> int:
         print(f"Stopped: {lost}. Run the same command again to go on.", file=sys.stderr)
         return 3
     except KeyboardInterrupt:
+        for number in STOPPING:  # what is left is to close connections, which takes seconds
+            signal.signal(number, signal.SIG_IGN)
         print("\nStopped. Run the same command again to go on.", file=sys.stderr)
         return 130
     try:
