@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pynauty
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -210,6 +209,7 @@ def trimmed(matrix: np.ndarray) -> np.ndarray:
 
 def nauty_key(matrix: np.ndarray) -> tuple:
     """Rows, columns and a vertex for every entry above 1, coloured; nauty forgets the colours."""
+    pynauty = pytest.importorskip("pynauty", reason="it is built by a C compiler")
     rows, columns = matrix.shape
     colours: dict[tuple, set[int]] = {}
     neighbours: dict[int, list[int]] = {}
