@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,12 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 def own_cache(tmp_path_factory) -> None:
     """Tests leave the user's cache alone; processes that they start inherit this."""
     os.environ["CICY4_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ctrl_c() -> None:
+    """Ctrl-C works as in a terminal; a job in the background is started without it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

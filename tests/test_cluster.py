@@ -44,7 +44,6 @@ def short_project(root: Path) -> Project:
 
 def run_as_client(kind: str, root: str, address: str) -> None:
     """What a client does that is a process of its own."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
     project = {"long": long_project, "short": short_project}[kind](Path(root))
     try:
         print(run_on(project, address), flush=True)

@@ -34,7 +34,6 @@ def long_project(root: Path) -> Project:
 def run_long_project(root: str) -> None:
     """What a process of its own does."""
     signal.signal(signal.SIGTERM, command.interrupt)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
     try:
         long_project(Path(root)).run()
     except KeyboardInterrupt:
