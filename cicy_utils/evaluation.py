@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,9 @@ from cicy_utils.devices import resolve_device
 from cicy_utils.models import HodgeNetwork
 from cicy_utils.splits import Split
 from cicy_utils.training import FitResult, Run, TrainConfig, fit_many, predict
+
+if TYPE_CHECKING:
+    from cicy_utils.retraining import Checkpoint
 
 SAVED = ("train", "validation", "test", "out_of_fold")  # parts whose predictions go to files
 UNSEEN = ("validation", "out_of_fold")  # parts that tell how far off a model is, the better first
@@ -31,6 +34,7 @@ def train_seeds(
     *,
     notebook: str,
     recipe: str = "paper",
+    start: Checkpoint | None = None,
     **shape: Any,
 ) -> dict[int, Path]:
     """Train a model and evaluate it, once for each seed and in a folder for each.
@@ -40,16 +44,21 @@ def train_seeds(
 
     name, shape: as of ``models.build_model``; config: with any seed; run_dir: of the first seed,
     see ``records.seed_folders``, whose result is returned, without what Ctrl-C has kept from
-    having any weights; recipe: the one in ``recipes.RECIPES`` that config follows.
+    having any weights; recipe: the one in ``recipes.RECIPES`` that config follows; start: weights
+    to go on from, the same for every seed, instead of fresh ones.
 
     Raises:
+        ValueError: as of ``training.fit``; or start holds another network than the one asked for.
         KeyboardInterrupt: there are no weights of the first seed.
     """
     folders = records.seed_folders(run_dir, seeds)
     runs = []
     for seed, folder in folders.items():
         model = models.build_model(name, seed=seed, **shape)
-        runs.append(Run(model, data, split, replace(config, seed=seed), folder))
+        if start is not None:
+            start.copy_to(model)
+        before = start and start.trained_on
+        runs.append(Run(model, data, split, replace(config, seed=seed), folder, before))
     side_by_side = resolve_device(config.device, config.precision).type == "cuda"
     done = {}
     for group in [runs] if side_by_side else [[run] for run in runs]:
@@ -61,7 +70,7 @@ def train_seeds(
             break
         for run, result in zip(group, results, strict=True):
             done[run.config.seed] = run.run_dir
-            evaluate_run(
+            record = evaluate_run(
                 run.model,
                 data,
                 split,
@@ -71,8 +80,11 @@ def train_seeds(
                 notebook=notebook,
                 name=recipes.result_name(name, recipe),
                 recipe=recipes.settings(recipe),
-                changes=[] if recipe == "paper" else [f"the {recipe} recipe"],
+                changes=([] if recipe == "paper" else [f"the {recipe} recipe"])
+                + ([] if start is None else [f"started from {start.name}"]),
             )
+            if start is not None:
+                records.write_metrics(run.run_dir, **record | {"checkpoint": start.name})
         if any(result.stop_reason == "interrupted" for result in results):
             break
     return done

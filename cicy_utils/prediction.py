@@ -19,7 +19,8 @@ def load_model(run_dir: str | Path) -> tuple[HodgeNetwork, dict]:
     """Build the model of a run again, with its best weights.
 
     Args:
-        run_dir: a folder in which ``training.fit`` has run, or its weights.safetensors.
+        run_dir: a folder in which ``training.fit`` has run, or one of results/reference, of which a
+            clone has the small copy of the weights only; or the file of the weights.
 
     Returns:
         The model, on the CPU and in evaluation mode, and the metadata of its weights: model, data
@@ -32,7 +33,10 @@ def load_model(run_dir: str | Path) -> tuple[HodgeNetwork, dict]:
     """
     path = Path(run_dir)
     if path.suffix != ".safetensors":
+        small = path / checkpoint.SMALL_WEIGHTS_FILE
         path = path / checkpoint.WEIGHTS_FILE
+        if small.exists() and not path.exists():
+            path = small
     weights, metadata = checkpoint.load_weights(path)
     try:
         settings = metadata["model"]

@@ -27,7 +27,6 @@ from cicy_utils.data import HODGE_NAMES, Cicy4, load_cicy4
 from cicy_utils.splits import Split, split_72
 from cicy_utils.training import STOPPED_FOR_GOOD, predict
 
-WEIGHTS_FILE = "weights.float16.safetensors"
 RECORD_FILE = "reference.json"
 LARGEST_FILE = 8_000_000  # bytes
 
@@ -54,7 +53,7 @@ def publish(run_dir: Path | str) -> dict[str, Any]:
         name: weight if name.startswith("target_") else weight.to(torch.float16)
         for name, weight in weights.items()
     }
-    path = run_dir / WEIGHTS_FILE
+    path = run_dir / checkpoint.SMALL_WEIGHTS_FILE
     checkpoint.save_weights(path, small, metadata)
     if (size := path.stat().st_size) > LARGEST_FILE:
         path.unlink()
@@ -119,7 +118,7 @@ def check(
     """
     found = []
     for folder in map(Path, folders):
-        path, entry = folder / WEIGHTS_FILE, _entry(folder)
+        path, entry = folder / checkpoint.SMALL_WEIGHTS_FILE, _entry(folder)
         model, metadata = prediction.load_model(path)
         if hashlib.sha256(path.read_bytes()).hexdigest() != entry["sha256"]:
             raise ValueError(f"{path} is not the file whose numbers are published: fetch it again")
@@ -183,7 +182,7 @@ def markdown(folders: Sequence[Path | str]) -> str:
         )
         for decoding, row in entry["metrics"]["test"].items():
             numbers = [f"{row[f'accuracy_{name}']:.2f}" for name in (*HODGE_NAMES, "all")]
-            name = f"{entry['name']}, {entry['weights'] / 1e6:.2f} million"
+            name = f"{entry['name']} ({folder.name}), {entry['weights'] / 1e6:.2f} million"
             lines.append(f"| {name} | {decoding} | {' | '.join(numbers)} | {trained} |")
     return "\n".join(lines)
 

@@ -109,7 +109,7 @@ def decodings(record: dict[str, Any]) -> Styler:
 def published_weights(record: dict[str, Any]) -> Styler:
     """Test accuracies of published weights by decoding: published, and measured here on a part."""
     rows = {
-        f"{entry['name']}, {decoding}, {side}": entry[side][decoding]
+        f"{_published_name(entry)}, {decoding}, {side}": entry[side][decoding]
         for entry in record["published"]
         for decoding in entry["here"]
         for side in ("published", "here")
@@ -121,7 +121,7 @@ def published_weights(record: dict[str, Any]) -> Styler:
 def published_files(record: dict[str, Any]) -> Styler:
     """Folder and checksum of the published weights, and how much of the test set was drawn."""
     rows = {
-        entry["name"]: {
+        _published_name(entry): {
             "folder in results/reference": entry["folder"],
             "test configurations": f"{entry['part']:,} of {entry['test']:,}",
             "sha256": entry["sha256"][:16],
@@ -129,6 +129,11 @@ def published_files(record: dict[str, Any]) -> Styler:
         for entry in record["published"]
     }
     return style(pd.DataFrame(rows).T, "Published weights", record["label"])
+
+
+def _published_name(entry: dict[str, Any]) -> str:
+    """Result and variant, as one recipe can have several: "LSTM-448-fast (fast-42)"."""
+    return f"{entry['name']} ({entry['folder'].rsplit('/', 1)[-1]})"
 
 
 def permuted(record: dict[str, Any]) -> Styler:

@@ -125,6 +125,7 @@ LEARNING_RATE = None  # paper: 0.01 at the start, divided by 10 on a plateau
 BATCH_SIZE = None  # configurations a step; paper: 128
 MAX_EPOCHS = None  # passes through the training set at most; paper: 550
 PATIENCE = None  # epochs without a better validation loss before training stops; paper: 20
+CHECKPOINT = None  # folder of a finished run whose weights to go on from; None: fresh ones
 # The network: the paper's
 {texts.SHAPE}
 {texts.WHERE}
@@ -157,7 +158,8 @@ notebook again goes on where it stopped. The weights of the best epoch on the va
 answer every configuration. Predictions and metrics go to files in the run folder; all that follows
 is read from them."""
 
-TRAIN = """from cicy_utils import data, evaluation, models, plots, recipes, records, splits, tables
+TRAIN = """\
+from cicy_utils import data, evaluation, models, plots, recipes, records, retraining, splits, tables
 
 NOTEBOOK, MODEL = "@notebook", "@model"
 run_dir = records.run_directory(NOTEBOOK, recipes.variant(RECIPE, SEEDS[0]), folder=RUN_DIR)
@@ -167,7 +169,8 @@ changes = dict(learning_rate=LEARNING_RATE, batch_size=BATCH_SIZE, max_epochs=MA
 place = dict(device=DEVICE, precision=PRECISION, max_hours=MAX_HOURS)
 config = recipes.config(RECIPE, **changes, **place, patience=PATIENCE)
 shape = dict(hidden_size=HIDDEN_SIZE, num_layers=NUM_LAYERS, bidirectional=BIDIRECTIONAL)
-runs = dict(seeds=SEEDS, run_dir=run_dir, notebook=NOTEBOOK, recipe=RECIPE)
+start = retraining.load_checkpoint(CHECKPOINT, cicy4, split) if CHECKPOINT else None
+runs = dict(seeds=SEEDS, run_dir=run_dir, notebook=NOTEBOOK, recipe=RECIPE, start=start)
 folders = evaluation.train_seeds(MODEL, cicy4, split, config, **runs, **shape)
 record = records.read_metrics(run_dir)  # of the first seed, as is all that follows
 label = record["label"]"""

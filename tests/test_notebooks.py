@@ -35,7 +35,11 @@ LIST = {"SOURCE": "bundled", "LAYOUT": "stored", "SUBSET": None}
 NETWORK = {"HIDDEN_SIZE": None, "NUM_LAYERS": 2, "BIDIRECTIONAL": False}
 OWN_RECIPE = ("LAYOUT", "LEARNING_RATE", "BATCH_SIZE", "MAX_EPOCHS", "PATIENCE")
 MODEL_PARAMETERS = (
-    LIST | RECIPE | NETWORK | dict.fromkeys(OWN_RECIPE) | {"SEEDS": [42], "RECIPE": "paper"}
+    LIST
+    | RECIPE
+    | NETWORK
+    | dict.fromkeys(OWN_RECIPE)
+    | {"SEEDS": [42], "RECIPE": "paper", "CHECKPOINT": None}
 )
 DATA_PARAMETERS = {
     "SOURCE": "bundled",
@@ -121,7 +125,7 @@ def test_sources_are_clean_and_short(name):
             for line in cell.source.splitlines()
             if line.strip() and not line.lstrip().startswith("#")
         ]
-    assert len(lines) <= 45
+    assert len(lines) <= 47
     assert read(name).cells[0].source.startswith("# ")
 
 

@@ -4,7 +4,7 @@ import json
 import numpy as np
 import pytest
 
-from cicy_utils import evaluation, reference, tables
+from cicy_utils import checkpoint, evaluation, prediction, records, reference, retraining, tables
 from cicy_utils.data import Cicy4, load_cicy4
 from cicy_utils.models import build_model
 from cicy_utils.splits import split_72
@@ -44,7 +44,7 @@ def run_dir(small_list, complete_list, tmp_path):
 def test_the_published_numbers_are_those_of_the_small_file(run_dir):
     entry = reference.publish(run_dir)
     assert reference.find(run_dir.parents[1]) == [run_dir]
-    assert entry["bytes"] == (run_dir / reference.WEIGHTS_FILE).stat().st_size
+    assert entry["bytes"] == (run_dir / checkpoint.SMALL_WEIGHTS_FILE).stat().st_size
     assert entry["bytes"] < 0.6 * (run_dir / "weights.safetensors").stat().st_size
     (run_dir / "weights.safetensors").unlink()  # the small file is all that is needed
     (again,) = reference.check([run_dir], part=None)
@@ -52,6 +52,27 @@ def test_the_published_numbers_are_those_of_the_small_file(run_dir):
     for decoding in ("raw", "relation", "relation+chi", "consistent"):
         assert again["here"][decoding] == pytest.approx(entry["metrics"]["test"][decoding])
     assert entry["metrics"]["validation"]["raw"].keys() == entry["metrics"]["test"]["raw"].keys()
+
+
+def test_training_goes_on_from_the_small_file(run_dir, small_list):
+    """As in a clone, where the folder of published weights has only what is small."""
+    reference.publish(run_dir)
+    (run_dir / checkpoint.WEIGHTS_FILE).unlink()
+    split, target = split_72(len(small_list)), run_dir.parent / "fast-43"
+    start = retraining.load_checkpoint(run_dir, small_list, split)
+    options = dict(notebook="11_lstm_448", hidden_size=8, start=start)
+    still = dataclasses.replace(CONFIG, learning_rate=1e-30)
+    evaluation.train_seeds("LSTM-448", small_list, split, still, [43], target, **options)
+    record = records.read_metrics(target)
+    assert record["checkpoint"] == "11_lstm_448/fast-42"
+    assert "started from 11_lstm_448/fast-42" in record["label"]
+    first, second = (prediction.load_model(folder)[0] for folder in (run_dir, target))
+    assert first.state_dict().keys() == second.state_dict().keys()
+    for name, weight in first.state_dict().items():
+        np.testing.assert_allclose(second.state_dict()[name], weight, rtol=1e-6)
+    options["hidden_size"] = 9
+    with pytest.raises(ValueError, match="start from a run of the same network"):
+        evaluation.train_seeds("LSTM-448", small_list, split, still, [44], target, **options)
 
 
 def test_the_notebook_does_not_tell_where_it_ran(run_dir, monkeypatch):
@@ -88,11 +109,11 @@ def test_the_notebook_s_tables_set_both_sides_beside_each_other(run_dir):
     shown = tables.published_weights({"published": found, "label": ""}).data
     assert len(shown) == 2 * 4
     published = entry["metrics"]["test"]["consistent"]["accuracy_all"]
-    assert shown.loc["LSTM-448, consistent, published", "all four"] == published
+    assert shown.loc["LSTM-448 (fast-42), consistent, published", "all four"] == published
     here = found[0]["here"]["raw"]["accuracy_h31"]
-    assert shown.loc["LSTM-448, raw, here", tables.SYMBOLS["h31"]] == here
+    assert shown.loc["LSTM-448 (fast-42), raw, here", tables.SYMBOLS["h31"]] == here
     files = tables.published_files({"published": found, "label": ""}).data
-    assert files.loc["LSTM-448", "test configurations"] == "20 of 80"
+    assert files.loc["LSTM-448 (fast-42)", "test configurations"] == "20 of 80"
 
 
 def test_without_published_weights_the_tables_are_empty():
@@ -123,7 +144,7 @@ def test_a_run_cut_short_or_too_large_is_not_published(run_dir, monkeypatch):
         patch.setattr(reference, "LARGEST_FILE", 1000)
         with pytest.raises(ValueError, match=r"take 0\.0 MB in 16 bits, more than"):
             reference.publish(run_dir)
-    assert not (run_dir / reference.WEIGHTS_FILE).exists()
+    assert not (run_dir / checkpoint.SMALL_WEIGHTS_FILE).exists()
     metrics = run_dir / "metrics.json"
     record = json.loads(metrics.read_text())
     record["training"]["stop_reason"] = "time_limit"
