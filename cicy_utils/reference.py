@@ -167,24 +167,25 @@ def record_check(
 
 
 def markdown(folders: Sequence[Path | str]) -> str:
-    """Published weights and their test accuracies in percent, as a Markdown table."""
-    lines = [
-        "| weights | decoding | h11 | h21 | h31 | h22 | all four | trained |",
-        "| --- | --- | ---: | ---: | ---: | ---: | ---: | --- |",
-    ]
+    """Published weights: how each was trained, and a Markdown table of test accuracies (%)."""
+    trained, rows = [], []
     for folder in map(Path, folders):
         entry = _entry(folder)
         training = entry["training"]
-        where = entry["environment"]["gpu"] or "a CPU"
-        trained = (
-            f"{training['epochs']} epochs, {records.duration(training['seconds'])} on {where}; "
-            f"{entry['label'] or 'the paper’s recipe'}"
+        trained.append(
+            f"- `{folder.name}`: {entry['name']}, {entry['weights'] / 1e6:.2f} million weights, "
+            f"{training['epochs']} epochs, {records.duration(training['seconds'])} on "
+            f"{entry['environment']['gpu'] or 'a CPU'}; {entry['label'] or 'the paper’s recipe'}"
         )
         for decoding, row in entry["metrics"]["test"].items():
             numbers = [f"{row[f'accuracy_{name}']:.2f}" for name in (*HODGE_NAMES, "all")]
-            name = f"{entry['name']} ({folder.name}), {entry['weights'] / 1e6:.2f} million"
-            lines.append(f"| {name} | {decoding} | {' | '.join(numbers)} | {trained} |")
-    return "\n".join(lines)
+            rows.append(f"| `{folder.name}` | {decoding} | {' | '.join(numbers)} |")
+    heading = [
+        "",
+        "| weights | decoding | h11 | h21 | h31 | h22 | all four |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    return "\n".join([*trained, *heading, *rows])
 
 
 def _forget_where(notebook: Path) -> None:

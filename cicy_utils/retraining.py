@@ -80,12 +80,17 @@ def find_checkpoint(run_folder: Path | str, model: str) -> Path:
 def load_checkpoint(folder: Path | str, data: Cicy4, split: Split) -> Checkpoint:
     """Load the weights of a run, unless they know what is to be tested.
 
+    Args:
+        folder: of the run; a relative one is looked up from the top folder of the project,
+            wherever a notebook runs.
+        data, split: what is to be trained on and tested.
+
     Raises:
         FileNotFoundError: weights, metrics.json or trained_on.npz are missing.
         ValueError: the weights were ever trained on a configuration of the split's test set, or
             on another list or layout than these data; or their training was cut short.
     """
-    folder = Path(folder)
+    folder = records.project_root() / folder
     trained_on = records.load_trained_on(folder)
     records.require_unseen(trained_on, split.test, data, who=f"the checkpoint {folder}")
     model, metadata = prediction.load_model(folder)

@@ -1,6 +1,7 @@
 """Retraining, and the rule that no weights are judged by what they were trained on."""
 
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
@@ -193,6 +194,15 @@ def test_the_best_of_several_seeds_is_the_checkpoint(data, tmp_path):
     }
     assert len(losses) == 3
     assert retraining.find_checkpoint(tmp_path, "LSTM-448") == min(losses, key=losses.get)
+
+
+def test_a_relative_folder_is_looked_up_from_the_top(results, data, tmp_path, monkeypatch):
+    (tmp_path / "notebooks").mkdir()
+    shutil.copytree(results, tmp_path / "results" / "main")
+    monkeypatch.chdir(tmp_path / "notebooks")
+    folder = "results/main/11_lstm_448/seed-42"
+    found = retraining.load_checkpoint(folder, data, split_80(len(data)))
+    assert found.folder == tmp_path / folder
 
 
 def test_a_missing_checkpoint_is_named(results, data, tmp_path):
