@@ -8,6 +8,7 @@ launching them from Python takes longer than computing them.
 from __future__ import annotations
 
 import copy
+import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -107,7 +108,10 @@ def adamw(model: nn.Module, weight_decay: float) -> torch.optim.AdamW:
     )
     for weight in model.parameters():
         weight.grad = torch.zeros_like(weight)
-    optimizer.step()  # with a learning rate of zero
+    with warnings.catch_warnings():
+        # Once, an optimizer made for a graph tells that a step of it is not recorded.
+        warnings.filterwarnings("ignore", message=".*constructed with capturable=True")
+        optimizer.step()  # with a learning rate of zero
     optimizer.zero_grad()
     for moment in moments(optimizer):
         moment.zero_()
@@ -219,7 +223,12 @@ class GraphedStep:
     def _record(self, before: list[Tensor]) -> None:
         eager = self._losses(before, self.step, WARM_UP_STEPS)
         self.step.optimizer.zero_grad()  # so that the graph makes gradients of its own
-        with torch.cuda.graph(self.graph):
+        # cuBLAS has one workspace for each stream. Graphs recorded on the same one would share it:
+        # side by side they would spoil each other's products, and with the first that is freed
+        # newer versions of PyTorch take it from all.
+        own = torch.cuda.Stream(self.step.device)
+        # The outer block goes back to the stream of before even when the recording fails.
+        with torch.cuda.stream(own), torch.cuda.graph(self.graph, stream=own):
             self.step(self.batch)
         replayed = self._losses(before, self, WARM_UP_STEPS)
         if not np.allclose(eager, replayed, rtol=GRAPH_TOLERANCE, atol=0, equal_nan=True):

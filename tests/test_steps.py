@@ -109,8 +109,15 @@ class Recorder:
 
     def __init__(self, monkeypatch, replay=None):
         self.step, self.replay_as, self.replays = None, replay, 0
+        self.streams = []  # that something was recorded on
         monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: self)
-        monkeypatch.setattr(torch.cuda, "graph", lambda _graph: contextlib.nullcontext())
+        monkeypatch.setattr(torch.cuda, "Stream", lambda _device: object())
+        monkeypatch.setattr(torch.cuda, "stream", contextlib.nullcontext)
+        monkeypatch.setattr(torch.cuda, "graph", self.graph)
+
+    def graph(self, _graph, stream):
+        self.streams.append(stream)
+        return contextlib.nullcontext()
 
     def replay(self):
         self.replays += 1
@@ -142,6 +149,16 @@ def test_recording_changes_no_weight_and_replays_equal_steps(source, monkeypatch
     assert recorder.replays == 2
     for one, other in zip(step.changing, eager.changing, strict=True):
         assert torch.equal(one, other)
+
+
+def test_each_graph_is_recorded_on_a_stream_of_its_own(source, monkeypatch):
+    recorder = Recorder(monkeypatch)
+    record = steps.GraphedStep._record
+    for step in [make_step(source) for _ in range(2)]:
+        monkeypatch.setattr(steps.GraphedStep, "_record", record)
+        monkeypatch.setattr(steps.GraphedStep, "_record", recorder.attach(step))
+        steps.GraphedStep(step, 8)
+    assert len(set(recorder.streams)) == 2
 
 
 @pytest.mark.parametrize("fault", ["another result", "no capture"])
