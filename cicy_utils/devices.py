@@ -27,7 +27,7 @@ def resolve_device(device: str, precision: str = "float32") -> torch.device:
     if precision not in native_precisions(place):
         needs = "an Ampere GPU or newer"
         if precision == "bfloat16":
-            needs += ", or a processor with AVX512-BF16 or AMX"
+            needs = "a processor with AVX512-BF16 or AMX (on a GPU use 'tf32')"
         raise ValueError(
             f"precision {precision!r} needs {needs}, and the device is {device_name(place)}; use "
             "precision='float32'"
@@ -36,10 +36,14 @@ def resolve_device(device: str, precision: str = "float32") -> torch.device:
 
 
 def native_precisions(device: torch.device) -> tuple[str, ...]:
-    """The names of ``PRECISIONS`` that a device has circuits for, float32 first."""
+    """The names of ``PRECISIONS`` that a device has circuits for, float32 first.
+
+    Not bfloat16 on a GPU: asked for it, PyTorch computes recurrent layers there in float16, in
+    which small gradients vanish, and convolutions in bfloat16, which it does not concatenate.
+    """
     if device.type == "cuda":
         ampere = torch.cuda.get_device_capability(device) >= (8, 0)
-        return ("float32", "tf32", "bfloat16") if ampere else ("float32",)
+        return ("float32", "tf32") if ampere else ("float32",)
     # There since PyTorch 2.11; before, bfloat16 on a CPU counts as not native.
     flags = getattr(torch.cpu, "get_capabilities", dict)()
     return (

@@ -13,6 +13,15 @@ def test_devices_that_are_not_here_are_refused():
     assert devices.resolve_device("cpu").type == "cpu"
 
 
+def test_bfloat16_is_not_for_recurrent_layers_on_a_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "a GPU")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
+    assert devices.resolve_device("cuda", "tf32") == torch.device("cuda", 0)
+    with pytest.raises(ValueError, match=r"'bfloat16' needs a processor .*on a GPU use 'tf32'"):
+        devices.resolve_device("cuda", "bfloat16")
+
+
 def test_precision_is_set_for_every_product_and_set_back():
     backends = (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn)
     before = [backend.fp32_precision for backend in backends]
