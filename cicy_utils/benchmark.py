@@ -261,6 +261,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="a minute, to see that it works")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART",
                         help=f"some parts only: {', '.join(PARTS)}")  # fmt: skip
+    parser.add_argument("--device", choices=("cpu", "cuda"),
+                        help="train and predict there only; else on all there are")  # fmt: skip
     parser.add_argument("--dimension-4", action="store_true",
                         help="also rebuild the list of four-folds: minutes more")  # fmt: skip
     parser.add_argument("--output", type=Path, help="a JSON file for tables and machine")
@@ -272,6 +274,10 @@ def main(arguments: list[str] | None = None) -> None:
         return
 
     plan = SMALL if options.quick else FULL
+    if options.device:
+        if options.device not in benchmark_training.available_devices():
+            parser.error("PyTorch sees no GPU here; `bash run_all.sh doctor` tells why")
+        plan = replace(plan, training={options.device: plan.training[options.device]})
     if options.dimension_4:
         plan = replace(plan, dimensions=(3, 4))
     content = run(plan, options.only, quick=options.quick)

@@ -83,6 +83,20 @@ def test_each_part_of_a_step_has_its_row(on_a_cpu):
     assert rows[2]["gain"] == rows[2]["rate"] / rows[1]["rate"]
 
 
+def test_one_device_only_where_it_is_asked_for(tmp_path, monkeypatch):
+    """Every part of training goes by the plan's sizes, which the option cuts to one device."""
+    monkeypatch.setattr(benchmark_training, "available_devices", lambda: ["cpu", "cuda"])
+    monkeypatch.setattr(
+        benchmark, "SMALL", dataclasses.replace(PLAN, training={"cpu": TINY, "cuda": TINY})
+    )
+    target = tmp_path / "benchmark.json"
+    benchmark.main(["--quick", "--only", "steps", "--device", "cpu", "--output", str(target)])
+    assert {row["device"] for row in json.loads(target.read_text())["steps"]} == {"cpu"}
+    monkeypatch.setattr(benchmark_training, "available_devices", lambda: ["cpu"])
+    with pytest.raises(SystemExit):
+        benchmark.main(["--quick", "--device", "cuda"])
+
+
 def test_growth_is_measured_at_every_size(on_a_cpu, in_this_process):
     rows = benchmark.benchmark_growth(PLAN)
     assert [(row["grows"], row["sizes"]) for row in rows] == [

@@ -416,6 +416,64 @@ def test_side_by_side_equals_alone(data, split, tmp_path):
         assert same_weights(model.state_dict(), run.model.state_dict())
 
 
+on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+
+def nearly_same(a: FitResult, b: FitResult):
+    """Losses and learning rates up to rounding, which differs by device."""
+    pd.testing.assert_frame_equal(
+        a.history.drop(columns="seconds"), b.history.drop(columns="seconds"), rtol=2e-3
+    )
+
+
+@on_a_gpu
+@pytest.mark.parametrize("recipe", [{}, EVERYTHING | {"shuffle": False}])
+def test_on_a_gpu_a_run_is_that_of_a_cpu(data, split, tmp_path, press, capsys, recipe):
+    """Stopped in its second epoch, too; what is shuffled there is drawn by other generators."""
+    recipe = config(learning_rate=0.003, **recipe)
+    expected = fit(small_model(), data, split, recipe, tmp_path / "cpu")
+    there = dataclasses.replace(recipe, device="cuda")
+    whole = small_model()
+    result = fit(whole, data, split, there, tmp_path / "gpu")
+    nearly_same(expected, result)
+    press(EPOCH + 2)
+    assert fit(small_model(), data, split, there, tmp_path / "parts").epochs == 1
+    nearly_same(result, fit(small_model(seed=99), data, split, there, tmp_path / "parts"))
+    assert result.device == torch.cuda.get_device_name()
+    assert "no CUDA graph" not in capsys.readouterr().out
+    np.testing.assert_allclose(
+        predict(whole, data.matrices, device="cuda"),
+        predict(whole, data.matrices, device="cpu"),
+        rtol=1e-4,
+        atol=1e-4,
+    )
+
+
+@on_a_gpu
+def test_on_a_gpu_rows_and_columns_are_shuffled_too(data, split, tmp_path):
+    result = fit(small_model(), data, split, config(device="cuda", **EVERYTHING), tmp_path)
+    assert np.isfinite(result.history["validation_loss"]).all()
+
+
+@on_a_gpu
+@pytest.mark.parametrize("precision", ["float32", "tf32"])
+def test_on_a_gpu_side_by_side_equals_alone(cicy4_sample, tmp_path, capsys, precision):
+    """Networks of full size, whose products need the workspaces that none must share."""
+    split = split_72(len(cicy4_sample))
+    here = {"device": "cuda", "precision": precision}
+    recipe = config(**here, batch_size=16, learning_rate=1e-3, max_epochs=3)
+    names = ("LSTM-448", "CNN-LSTM-400", "ResNet-GRU-400", "LSTM-448")
+    runs = [
+        Run(build_model(name, seed=n), cicy4_sample, split, recipe, tmp_path / f"{n}")
+        for n, name in enumerate(names)
+    ]
+    for number, (name, result) in enumerate(zip(names, fit_many(runs), strict=True)):
+        model = build_model(name, seed=number)
+        alone = fit(model, cicy4_sample, split, recipe, tmp_path / f"alone-{number}")
+        nearly_same(alone, result)
+    assert "no CUDA graph" not in capsys.readouterr().out
+
+
 def test_one_that_diverges_does_not_stop_those_beside_it(data, split, tmp_path):
     bad = small_model()
     with torch.no_grad():
