@@ -226,6 +226,7 @@ def run(plan: Plan, parts: Sequence[str], *, quick: bool = False) -> dict[str, A
     measures = {
         "training": lambda: benchmark_training.benchmark_training(sizes, rounds, notes),
         "steps": lambda: benchmark_training.benchmark_steps(sizes, rounds, notes),
+        "graph": lambda: benchmark_training.benchmark_graph(sizes, rounds, notes),
         "inference": lambda: benchmark_training.benchmark_inference(sizes, rounds),
         "loading": lambda: benchmark_loading(rounds),
         "topology": lambda: benchmark_topology(rounds, plan.plain_sample, plan.subset),
@@ -339,6 +340,8 @@ _BESIDE = (
     Column("share of peak", lambda row, _: f"{100 * row['share_of_peak']:.0f} %"),
 )
 _STEPS = f"steps of {benchmark_training.MAIN_MODEL}, batch {benchmark_training.PAPER_BATCH}"
+_GRAPH = f"steps of {benchmark_training.GRAPH_MODEL}, batch {benchmark_training.PAPER_BATCH}"
+_GAIN = (_number("per second", "rate", ",.0f"), _number("gain", "gain", ".2f"))
 
 # What can be measured, and the columns of its table.
 PARTS = {
@@ -356,9 +359,9 @@ PARTS = {
         _word(f"{_STEPS}, each row with one thing more", "variant"),
         _DEVICE,
         _PRECISION,
-        _number("per second", "rate", ",.0f"),
-        _number("gain", "gain", ".2f"),
+        *_GAIN,
     ),
+    "graph": (_word(f"{_GRAPH}, with", "variant"), _DEVICE, _PRECISION, *_GAIN),
     "inference": (_word("prediction", "model"), _DEVICE, _BATCH, *_BESIDE),
     "loading": (_word("loading", "quantity"), _CONFIGURATIONS, _SECONDS, _MIB),
     "topology": (

@@ -37,7 +37,7 @@ from cicy_utils.stopwatch import (
 )
 
 MODELS = ("LSTM-448", "CNN-LSTM-400", "ResNet-GRU-400")
-MAIN_MODEL, PAPER_BATCH = "LSTM-448", 128
+MAIN_MODEL, GRAPH_MODEL, PAPER_BATCH = "LSTM-448", "Graph-64", 128
 LEARNING_RATE = 0.001  # it does not change how long a step takes
 EPOCHS = 2  # the last is timed: the first warms up
 WARM_UP_BATCHES = 3
@@ -227,13 +227,27 @@ def benchmark_steps(sizes: dict[str, Sizes], rounds: int, notes: list[str]) -> l
         more: device, precision, variant, rate (configurations per second, median), range, and gain
         (rate over that of the variant above).
     """
+    return _variants(MAIN_MODEL, step_variants, sizes, rounds, notes)
+
+
+def benchmark_graph(sizes: dict[str, Sizes], rounds: int, notes: list[str]) -> list[dict[str, Any]]:
+    """The same of what is done differently for the graph network only; rows as of the above."""
+    return _variants(GRAPH_MODEL, graph_variants, sizes, rounds, notes)
+
+
+def _variants(
+    model: str,
+    variants_of: Callable[[Timer, list[str]], dict[str, Callable[[], float]]],
+    sizes: dict[str, Sizes],
+    rounds: int,
+    notes: list[str],
+) -> list[dict[str, Any]]:
     rows = []
     for device, size in _here(sizes):
         data = load_cicy4(subset=_with_validation(max(size.ours, 4096)), subset_seed=SEED)
         for precision in _precisions(device) if device != "cpu" else ["float32"]:
-            case = Case(device, precision, MAIN_MODEL, PAPER_BATCH)
-            variants = step_variants(case, data, size, notes)
-            found = interleaved(variants, rounds)
+            timer = Timer(Case(device, precision, model, PAPER_BATCH), data, size)
+            found = interleaved(variants_of(timer, notes), rounds)
             rates = {name: float(np.median(rates)) for name, rates in found.items()}
             before = None
             for name, rate in rates.items():
@@ -251,40 +265,53 @@ def benchmark_steps(sizes: dict[str, Sizes], rounds: int, notes: list[str]) -> l
     return rows
 
 
-def step_variants(
-    case: Case, data: Cicy4, size: Sizes, notes: list[str]
-) -> dict[str, Callable[[], float]]:
-    """Variants of a training step, each measured by a function that returns its rate."""
-    place = torch.device(case.device)
-    source = steps.to_device(data, place)
+class Timer:
+    """Measures training steps of one case, on batches drawn from a list."""
 
-    def eager(fused: bool) -> steps.TrainStep:
-        model = case.build()
+    def __init__(self, case: Case, data: Cicy4, size: Sizes) -> None:
+        self.case, self.data, self.size = case, data, size
+        self.place = torch.device(case.device)
+        self.source = steps.to_device(data, self.place)
+
+    def step(self, *, fused: bool = True, zeros: bool | None = None) -> steps.TrainStep:
+        """An eager step; with AdamW fused or not, and with or without zeros in a graph network."""
+        model = self.case.build()
+        if zeros is not None:
+            model.graph.zeros = zeros
         if fused:
             optimizer = steps.adamw(model, 0.01)
             steps.set_learning_rate(optimizer, LEARNING_RATE)
         else:
             optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE)
-        loss = steps.HodgeLoss().to(place)
-        return steps.TrainStep(model, source, loss, optimizer, precision=case.precision)
+        loss = steps.HodgeLoss().to(self.place)
+        return steps.TrainStep(model, self.source, loss, optimizer, precision=self.case.precision)
 
-    def rate(make: Callable[[], Callable[[Tensor], object]]) -> float:
-        with devices.matrix_precision(case.precision), _own_stream(place):
+    def rate(self, make: Callable[[], Callable[[Tensor], object]]) -> float:
+        """Configurations per second of the step that ``make`` makes."""
+        batch_size = self.case.batch_size
+        with devices.matrix_precision(self.case.precision), _own_stream(self.place):
             step = make()
-            warm_up = min(WARM_UP_BATCHES, size.steps)
-            order = torch.arange(case.batch_size * (size.steps + warm_up))
-            batches = (order % len(data)).to(place).split(case.batch_size)
+            warm_up = min(WARM_UP_BATCHES, self.size.steps)
+            count = batch_size * (self.size.steps + warm_up)
+            # The list is in the order of its sizes, a batch of a training is not.
+            order = np.random.default_rng(SEED).permutation(len(self.data))
+            order = torch.from_numpy(np.resize(order, count))
+            batches = order.to(self.place).split(batch_size)
             for batch in batches[:warm_up]:
                 step(batch)
-            _synchronise(place)
+            _synchronise(self.place)
             start = time.perf_counter()
             for batch in batches[warm_up:]:
                 step(batch)
-            _synchronise(place)
-            return case.batch_size * size.steps / (time.perf_counter() - start)
+            _synchronise(self.place)
+            return batch_size * self.size.steps / (time.perf_counter() - start)
+
+
+def step_variants(timer: Timer, notes: list[str]) -> dict[str, Callable[[], float]]:
+    """Variants of a training step, each measured by a function that returns its rate."""
 
     def fetching() -> Callable[[Tensor], object]:
-        step = eager(fused=False)
+        step = timer.step(fused=False)
 
         def step_and_fetch(batch: Tensor) -> float:
             step(batch)
@@ -292,22 +319,33 @@ def step_variants(
 
         return step_and_fetch
 
-    def recorded() -> Callable[[Tensor], object]:
-        with _listening(notes):
-            return steps.fastest_step(eager(fused=True), case.batch_size)
-
     variants = {
-        "list on the device, loss fetched in every step": lambda: rate(fetching),
-        "loss fetched once an epoch": lambda: rate(lambda: eager(fused=False)),
-        "fused AdamW": lambda: rate(lambda: eager(fused=True)),
+        "list on the device, loss fetched in every step": lambda: timer.rate(fetching),
+        "loss fetched once an epoch": lambda: timer.rate(lambda: timer.step(fused=False)),
+        "fused AdamW": lambda: timer.rate(timer.step),
     }
-    if place.type == "cuda":
-        variants["one CUDA graph"] = lambda: rate(recorded)
-        split = epoch_split(size.ours)
+    if timer.place.type == "cuda":
+        variants["one CUDA graph"] = lambda: timer.rate(lambda: _recorded(timer, notes))
+        split = epoch_split(timer.size.ours)
         variants[f"{SIDE_BY_SIDE} models side by side, together"] = lambda: (
-            SIDE_BY_SIDE * size.ours / many_epochs(case, data, split, notes)
+            SIDE_BY_SIDE * timer.size.ours / many_epochs(timer.case, timer.data, split, notes)
         )
     return variants
+
+
+def graph_variants(timer: Timer, notes: list[str]) -> dict[str, Callable[[], float]]:
+    """The same of the graph network, on each device towards what is done there."""
+    all_entries = {"all 320 entries": lambda: timer.rate(lambda: timer.step(zeros=True))}
+    filled = {"those that are not zero": lambda: timer.rate(lambda: timer.step(zeros=False))}
+    if timer.place.type == "cpu":
+        return all_entries | filled
+    recorded = {"one CUDA graph": lambda: timer.rate(lambda: _recorded(timer, notes))}
+    return filled | all_entries | recorded
+
+
+def _recorded(timer: Timer, notes: list[str]) -> Callable[[Tensor], object]:
+    with _listening(notes):
+        return steps.fastest_step(timer.step(), timer.case.batch_size)
 
 
 def benchmark_growth(sizes: dict[str, Sizes], rounds: int) -> list[dict[str, Any]]:

@@ -20,7 +20,7 @@ import texts_scan
 import texts_together as texts
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from cicy_utils import paper
+from cicy_utils import models, paper
 
 FOLDER = Path(__file__).resolve().parent
 
@@ -114,38 +114,59 @@ FINDINGS = {
     "$h^{2,2}$ from @{LSTM-448} to @h22.",
 }
 
+# Our own network, which the paper does not have.
+GRAPH = "Graph-64"
+FAMILIES["Graph"] = Family(
+    what="a network of messages on a graph. Rows and columns of the configuration matrix are its "
+    "nodes, entries that are not zero its edges, and the order of rows and columns, which has no "
+    "meaning, is not there to be seen",
+    blocks=r"""Every entry begins with @hidden numbers that tell its value and the sums of its row
+and its column. Then, @layers times, each entry $x$ learns what its row, its column and the whole
+matrix hold: with $y$ the normalised numbers,
+$$x' = x + A\,\mathrm{gelu}\Big(B y + C \sum_{\text{row}} y + D \sum_{\text{column}} y
++ E \sum_{\text{matrix}} y\Big) .$$
+These are the linear maps that commute with all permutations of rows and columns
+([arXiv 1803.02879](https://arxiv.org/abs/1803.02879)). The features are sums of a function of every
+row, every column and every entry, as the exact Hodge numbers are made of sums over rows and
+columns. Two linear layers turn them into the four numbers, as in the paper's networks.""",
+)
+GRAPH_RATE = "0.002"
+GRAPH_FINDING = """The paper has no such network, so what is published below is its best single one,
+CNN-LSTM-400 with 2.842 million weights. A graph needs no training to know that a permuted matrix is
+the same manifold, so it learns from fewer examples; and most entries are zero, so that on a
+processor it learns from more of them a second."""
+
 PARAMETERS = f"""{texts.SOURCE}
 SUBSET = None  # number of configurations drawn from the list; None: all 905,684
 SPLIT_SEED = 42  # who is in the training, validation and test set
 SEEDS = [42]  # initial weights and order of the batches; one training for each
 # How; None: as the recipe has it
-RECIPE = "paper"  # or "fast": cicy_utils/recipes.py tells what that is
+RECIPE = "@recipe"  # "paper" or "fast": cicy_utils/recipes.py tells what that is
 LAYOUT = None  # order of the rows inside a matrix, one of data.LAYOUTS; paper: "stored"
-LEARNING_RATE = None  # paper: 0.01 at the start, divided by 10 on a plateau
+LEARNING_RATE = @rate  # paper: 0.01 at the start, divided by 10 on a plateau
 BATCH_SIZE = None  # configurations a step; paper: 128
 MAX_EPOCHS = None  # passes through the training set at most; paper: 550
 PATIENCE = None  # epochs without a better validation loss before training stops; paper: 20
 CHECKPOINT = None  # folder of a finished run whose weights to go on from; None: fresh ones
-# The network: the paper's
-{texts.SHAPE}
+@shape_parameters
 {texts.WHERE}
 # Folder for all results; None: results/interactive/@notebook/seed-<first>, or fast-<first>
 RUN_DIR = None  # None: that of the kind of run and the first seed"""
 
 TITLE = """# @model
 
-@model is @what. The recurrent part has two layers of @hidden hidden units.
+@model is @what.@size
 
 @finding
 
 A configuration matrix comes in padded with zeros to 16 rows and 20 columns and divided by 6, its
 largest entry; four real numbers come out, and rounding makes them the Hodge numbers
-$(h^{1,1}, h^{2,1}, h^{3,1}, h^{2,2})$ of the four-fold. Network, data and recipe follow
+$(h^{1,1}, h^{2,1}, h^{3,1}, h^{2,2})$ of the four-fold. @follows
 [arXiv 2405.17406](https://arxiv.org/abs/2405.17406); the list itself is shown in `00_data`.
 
 ## Parameters
 
-The defaults are the recipe of the paper on the complete list. A run with anything less says so on
+The defaults are @defaults on the complete list. A run with anything less says so on
 every table and figure."""
 
 TRAIN_TEXT = """## Training
@@ -168,7 +189,7 @@ split = splits.split_72(len(cicy4), seed=SPLIT_SEED)
 changes = dict(learning_rate=LEARNING_RATE, batch_size=BATCH_SIZE, max_epochs=MAX_EPOCHS)
 place = dict(device=DEVICE, precision=PRECISION, max_hours=MAX_HOURS)
 config = recipes.config(RECIPE, **changes, **place, patience=PATIENCE)
-shape = dict(hidden_size=HIDDEN_SIZE, num_layers=NUM_LAYERS, bidirectional=BIDIRECTIONAL)
+shape = dict(@shape)
 start = retraining.load_checkpoint(CHECKPOINT, cicy4, split) if CHECKPOINT else None
 runs = dict(seeds=SEEDS, run_dir=run_dir, notebook=NOTEBOOK, recipe=RECIPE, start=start)
 folders = evaluation.train_seeds(MODEL, cicy4, split, config, **runs, **shape)
@@ -196,7 +217,7 @@ ARCHITECTURE_TEXT = """## Architecture
 
 @blocks
 
-The paper counts @millions million weights."""
+The paper counts @millions million weights@counted."""
 
 CURVE_TEXT = """## Training curve
 
@@ -242,6 +263,12 @@ The order of the rows and columns of a configuration matrix has no meaning, but 
 trained on one particular order. Here the rows and the columns of every test matrix are shuffled:
 the manifolds are the same, and what is lost had rested on the order."""
 
+GRAPH_PERMUTED_TEXT = """## Rows and columns in another order
+
+The order of the rows and columns of a configuration matrix has no meaning, and this network does
+not see it. Here the rows and the columns of every test matrix are shuffled, and nothing changes but
+what rounding tips over."""
+
 OWN_TEXT = r"""## A matrix of one's own
 
 The saved weights, and the exact arithmetic of `cicy_utils.topology`, on
@@ -254,17 +281,15 @@ def model_notebook(number: int, name: str) -> tuple[str, nbformat.NotebookNode]:
     """File name without suffix, and notebook, of one model."""
     family, hidden = name.rsplit("-", 1)
     notebook = f"{number:02d}_{name.lower().replace('-', '_')}"
-    published = paper.published()
     lowest, highest = _fold_range()
     words = {
         "model": name,
         "notebook": notebook,
         "hidden": hidden,
         "what": FAMILIES[family].what,
-        "finding": _finding(name),
-        "millions": f"{published.loc[(name, 72), 'parameters_millions']:.3f}",
         "lowest": lowest,
         "highest": highest,
+        **(_graph_words() if name == GRAPH else _paper_words(name, hidden)),
     }
     words["blocks"] = Text(FAMILIES[family].blocks).substitute(words)
     cells = [
@@ -289,7 +314,7 @@ def model_notebook(number: int, name: str) -> tuple[str, nbformat.NotebookNode]:
         _code("misses", "tables.misses(test, label)"),
         _text("decodings-text", DECODINGS_TEXT),
         _code("decodings", "tables.decodings(record)"),
-        _text("permuted-text", PERMUTED_TEXT),
+        _text("permuted-text", GRAPH_PERMUTED_TEXT if name == GRAPH else PERMUTED_TEXT),
         _code("permuted", "tables.permuted(record)"),
         _text("own-text", OWN_TEXT),
         _code("own", "tables.example([[1, 1], [1, 5]], run_dir, label)"),
@@ -571,7 +596,7 @@ def build() -> dict[Path, str]:
     notebooks = [data_notebook()]
     notebooks += [model_notebook(number, name) for number, name in enumerate(FINDINGS, start=1)]
     notebooks += [cross_validation_notebook(), retraining_notebook(), ensembles_notebook()]
-    notebooks += [scan_notebook(), reference_notebook()]
+    notebooks += [scan_notebook(), reference_notebook(), model_notebook(18, GRAPH)]
     return {
         FOLDER / f"{name}.ipynb": nbformat.writes(notebook, indent=1) + "\n"
         for name, notebook in notebooks
@@ -613,6 +638,40 @@ def _finding(name: str) -> str:
         text = text.replace(f"@{{{other}}}", _percent(table.loc[other, "accuracy_h22"]))
     own = {hodge: _percent(table.loc[name, f"accuracy_{hodge}"]) for hodge in paper.HODGE_NAMES}
     return Text(text).substitute(own)
+
+
+def _paper_words(name: str, hidden: str) -> dict[str, str]:
+    """What a notebook of the paper's networks says that ours does not."""
+    return {
+        "finding": _finding(name),
+        "size": f" The recurrent part has two layers of {hidden} hidden units.",
+        "millions": f"{paper.published().loc[(name, 72), 'parameters_millions']:.3f}",
+        "counted": "",
+        "follows": "Network, data and recipe follow",
+        "defaults": "the recipe of the paper",
+        "recipe": "paper",
+        "rate": "None",
+        "shape_parameters": f"# The network: the paper's\n{texts.SHAPE}",
+        "shape": "hidden_size=HIDDEN_SIZE, num_layers=NUM_LAYERS, bidirectional=BIDIRECTIONAL",
+    }
+
+
+def _graph_words() -> dict[str, str]:
+    """The same of our own network."""
+    spec, best = models.MODELS[GRAPH], paper.COUNTERPARTS[GRAPH]
+    return {
+        "finding": GRAPH_FINDING,
+        "size": "",
+        "millions": f"{paper.published().loc[(best, 72), 'parameters_millions']:.3f}",
+        "counted": f" of its {best}",
+        "follows": "Data and measures follow",
+        "defaults": f"the fast recipe, with a learning rate of {GRAPH_RATE},",
+        "recipe": "fast",
+        "rate": GRAPH_RATE,
+        "layers": str(spec.num_layers),
+        "shape_parameters": texts.GRAPH_SHAPE.replace("@layers", str(spec.num_layers)),
+        "shape": "hidden_size=HIDDEN_SIZE, num_layers=NUM_LAYERS",
+    }
 
 
 def _percent(value: float) -> str:

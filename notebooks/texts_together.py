@@ -35,6 +35,10 @@ SHAPE = """HIDDEN_SIZE = None  # size of the recurrent layers; None: the model's
 NUM_LAYERS = 2  # recurrent layers on top of each other
 BIDIRECTIONAL = False  # whether a second recurrence reads the rows from the last to the first"""
 
+GRAPH_SHAPE = """# The network
+HIDDEN_SIZE = None  # numbers that an entry of the matrix holds; None: the model's own
+NUM_LAYERS = @layers  # rounds of messages"""
+
 WHERE = """# Where
 PRECISION = "float32"  # or, faster where there are circuits for it, "tf32" or "bfloat16"
 DEVICE = "auto"  # "cpu", "cuda", or "auto": the GPU if there is one

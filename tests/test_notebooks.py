@@ -70,6 +70,10 @@ PARAMETERS = dict.fromkeys(profiles.MODEL_NOTEBOOKS, MODEL_PARAMETERS) | {
     | {"MODEL": "LSTM-448", "LOWEST_HIDDEN": 256, "HIGHEST_HIDDEN": 512, "HIDDEN_STEP": 8}
     | {"LAYERS": [2], "LEARNING_RATES": [0.01], "TRIALS": 30, "SEED": 42},
     "17_reference": {"PART": None, "PART_SEED": 0, "DEVICE": "auto", "RUN_DIR": None},
+    "18_graph_64": {
+        name: value for name, value in MODEL_PARAMETERS.items() if name != "BIDIRECTIONAL"
+    }
+    | {"RECIPE": "fast", "LEARNING_RATE": 0.002, "NUM_LAYERS": 12},
 }
 # Tables and figures that a notebook shows, and the files of its figures.
 SHOWN = dict.fromkeys(profiles.MODEL_NOTEBOOKS, (12, {"training_curve", "errors"})) | {
@@ -79,8 +83,9 @@ SHOWN = dict.fromkeys(profiles.MODEL_NOTEBOOKS, (12, {"training_curve", "errors"
     "15_ensembles": (8, {"climb_72", "climb_80"}),
     "16_hidden_size_scan": (4, {"sizes", "best_trials"}),
     "17_reference": (3, set()),
+    "18_graph_64": (12, {"training_curve", "errors"}),
 }
-TRAINING = {*profiles.MODEL_NOTEBOOKS, "13_cross_validation", "14_retraining"}
+TRAINING = {*profiles.MODEL_NOTEBOOKS, "18_graph_64", "13_cross_validation", "14_retraining"}
 
 
 def read(name: str) -> nbformat.NotebookNode:

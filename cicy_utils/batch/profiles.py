@@ -117,6 +117,7 @@ NOTEBOOKS = {
     ),
     "16_hidden_size_scan": Notebook(kind="scan", variant="{MODEL}", model="LSTM-448"),
     "17_reference": Notebook(kind="reference", variant="weights"),
+    "18_graph_64": Notebook(kind="fast", variant="fast-{SEEDS[0]}", model="Graph-64"),
 }
 
 KINDS = ("data", "model", "fast", "fold", "retraining", "ensembles", "scan", "reference")
@@ -170,7 +171,13 @@ PROFILES: dict[str, dict[str, dict[str, Any]]] = {
 # Tasks whose titles begin like this come first, in this order: should the machine be taken away,
 # the best single models of the paper are done.
 FIRST = {
-    "paper": ("11_lstm_448/seed", "07_cnn_lstm_400", "10_lstm_424", "11_lstm_448/fast"),
+    "paper": (
+        "11_lstm_448/seed",
+        "07_cnn_lstm_400",
+        "10_lstm_424",
+        "11_lstm_448/fast",
+        "18_graph_64",
+    ),
 }
 
 
