@@ -1,11 +1,9 @@
 import csv
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
-from cicy_utils import metrics
 from cicy_utils.models import (
     MODELS,
     CNNBlock,
@@ -14,11 +12,8 @@ from cicy_utils.models import (
     build_model,
     changes,
     count_weights,
-    degrees,
     describe,
-    graph_entries,
 )
-from cicy_utils.steps import scale
 
 PUBLISHED = Path(__file__).parents[1] / "data" / "paper_results.csv"
 UNUSED = 384  # weights of two batch norms that the reference counts and never calls
@@ -84,61 +79,6 @@ def test_both_directions_end_on_their_last_row():
     inputs = torch.rand(2, 16, 20)
     _, last = block.layers(inputs)
     torch.testing.assert_close(block(inputs), torch.cat([last[-2], last[-1]], dim=1))
-
-
-@pytest.fixture
-def graph():
-    """A small graph network whose layers do something, which fresh ones do not yet."""
-    model = build_model("Graph-64", hidden_size=8, num_layers=3, seed=0)
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for weight in model.graph.layers.parameters():
-            weight.copy_(torch.randn(weight.shape, generator=generator) / 3)
-    return model.eval()
-
-
-def test_a_graph_has_no_order_of_rows_and_columns(graph, cicy4_sample):
-    matrices = cicy4_sample.matrices
-    other = metrics.permute_matrices(matrices, seed=1)
-    moved = np.roll(matrices, (3, 5), axis=(1, 2))  # zero rows and columns anywhere, too
-    answers = graph(scale(torch.tensor(matrices)))
-    assert answers.std() > 0.05
-    for same in (other, moved):
-        torch.testing.assert_close(graph(scale(torch.tensor(same))), answers, rtol=1e-4, atol=1e-5)
-
-
-def test_a_graph_with_zeros_among_its_entries_is_the_same(graph, cicy4_sample):
-    """What a GPU computes; gradients are the same, too."""
-    inputs = scale(torch.tensor(cicy4_sample.matrices[:50]))
-    found = []
-    for graph.graph.zeros in (False, True):
-        graph.zero_grad()
-        answers = graph(inputs)
-        answers.square().mean().backward()
-        found.append([answers, *(weight.grad.clone() for weight in graph.parameters())])
-    for one, other in zip(*found, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
-
-
-def test_entries_know_their_rows_and_columns():
-    matrices = torch.zeros(2, 16, 20, dtype=torch.long)
-    matrices[0, 0, 0] = 6
-    matrices[1, :2, :2] = torch.tensor([[1, 1], [1, 5]])
-    entries = graph_entries(matrices, zeros=False)
-    assert entries.values.tolist() == [6, 1, 1, 1, 5]
-    assert entries.row.tolist() == [0, 1, 1, 2, 2]
-    assert entries.column.tolist() == [0, 1, 2, 1, 2]
-    assert entries.matrix_of_row.tolist() == entries.matrix_of_column.tolist() == [0, 1, 1]
-    sums_and_numbers = [[6, 1, 6, 1], [2, 2, 2, 2], [2, 2, 6, 2], [6, 2, 2, 2], [6, 2, 6, 2]]
-    assert (4 * degrees(entries)).tolist() == sums_and_numbers
-    everywhere = degrees(graph_entries(matrices, zeros=True))
-    assert torch.equal(everywhere[matrices.flatten() != 0], degrees(entries))
-
-
-def test_a_matrix_does_not_depend_on_its_batch(graph, cicy4_sample):
-    inputs = scale(torch.tensor(cicy4_sample.matrices[:20]))
-    alone = torch.cat([graph(one[None]) for one in inputs])
-    torch.testing.assert_close(graph(inputs), alone, rtol=1e-4, atol=1e-5)
 
 
 def test_overrides_replace_the_table():
