@@ -219,8 +219,18 @@ POINTS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
 }
 
 
-def run(plan: Plan, parts: Sequence[str], *, quick: bool = False) -> dict[str, Any]:
-    """Measure these of ``PARTS``; the result is what ``markdown`` shows and ``--output`` writes."""
+def run(
+    plan: Plan,
+    parts: Sequence[str],
+    *,
+    quick: bool = False,
+    keep: Callable[[dict[str, Any]], object] = lambda _: None,
+) -> dict[str, Any]:
+    """Measure these of ``PARTS``; the result is what ``markdown`` shows and ``--output`` writes.
+
+    keep: called with what there is after each part, so that a machine that is taken away takes the
+    part at work only.
+    """
     notes: list[str] = []
     sizes, rounds = plan.training, plan.rounds
     measures = {
@@ -252,6 +262,7 @@ def run(plan: Plan, parts: Sequence[str], *, quick: bool = False) -> dict[str, A
     for part in parts:
         print(f"{time.perf_counter() - start:5.0f} s  {part}", file=sys.stderr, flush=True)
         content[part] = measures[part]()
+        keep(content | {"notes": notes})
     return content | {"notes": notes}
 
 
@@ -281,11 +292,13 @@ def main(arguments: list[str] | None = None) -> None:
         plan = replace(plan, training={options.device: plan.training[options.device]})
     if options.dimension_4:
         plan = replace(plan, dimensions=(3, 4))
-    content = run(plan, options.only, quick=options.quick)
-    print(markdown(content))
-    if options.output:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+    def write(content: dict[str, Any]) -> None:
+        if options.output:
+            options.output.parent.mkdir(parents=True, exist_ok=True)
+            options.output.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+    print(markdown(run(plan, options.only, quick=options.quick, keep=write)))
 
 
 def markdown(content: dict[str, Any]) -> str:

@@ -106,6 +106,19 @@ def test_one_device_only_where_it_is_asked_for(tmp_path, monkeypatch):
         benchmark.main(["--quick", "--device", "cuda"])
 
 
+def test_what_is_measured_is_kept_when_a_later_part_fails(tmp_path, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("the machine is gone")
+
+    monkeypatch.setattr(benchmark, "SMALL", PLAN)
+    monkeypatch.setattr(benchmark, "benchmark_loading", lambda _rounds: [{"seconds": 1.0}])
+    monkeypatch.setattr(benchmark, "benchmark_parser", fail)
+    target = tmp_path / "benchmark.json"
+    with pytest.raises(RuntimeError, match="gone"):
+        benchmark.main(["--quick", "--only", "loading", "parser", "--output", str(target)])
+    assert json.loads(target.read_text())["loading"] == [{"seconds": 1.0}]
+
+
 def test_growth_is_measured_at_every_size(on_a_cpu, in_this_process):
     rows = benchmark.benchmark_growth(PLAN)
     assert [(row["grows"], row["sizes"]) for row in rows] == [
