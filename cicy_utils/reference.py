@@ -134,7 +134,7 @@ def check(
         found.append(
             {
                 "name": entry["name"],
-                "folder": "/".join(folder.parts[-2:]),
+                "folder": _place(folder),
                 "sha256": entry["sha256"],
                 "part": wanted,
                 "test": len(split.test),
@@ -173,19 +173,24 @@ def markdown(folders: Sequence[Path | str]) -> str:
         entry = _entry(folder)
         training = entry["training"]
         trained.append(
-            f"- `{folder.name}`: {entry['name']}, {entry['weights'] / 1e6:.2f} million weights, "
+            f"- `{_place(folder)}`: {entry['name']}, {entry['weights'] / 1e6:.2f} million weights, "
             f"{training['epochs']} epochs, {records.duration(training['seconds'])} on "
             f"{entry['environment']['gpu'] or 'a CPU'}; {entry['label'] or 'the paper’s recipe'}"
         )
         for decoding, row in entry["metrics"]["test"].items():
             numbers = [f"{row[f'accuracy_{name}']:.2f}" for name in (*HODGE_NAMES, "all")]
-            rows.append(f"| `{folder.name}` | {decoding} | {' | '.join(numbers)} |")
+            rows.append(f"| `{_place(folder)}` | {decoding} | {' | '.join(numbers)} |")
     heading = [
         "",
         "| weights | decoding | h11 | h21 | h31 | h22 | all four |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     return "\n".join([*trained, *heading, *rows])
+
+
+def _place(folder: Path) -> str:
+    """Notebook and variant of a run folder: "11_lstm_448/fast-42"."""
+    return "/".join(folder.parts[-2:])
 
 
 def _forget_where(notebook: Path) -> None:

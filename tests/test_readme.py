@@ -29,9 +29,12 @@ def test_statistics_are_the_recorded_ones():
     assert between("statistics") == statistics_markdown(recorded_statistics())
 
 
-def test_speed_is_the_benchmark_s_own_output():
-    content = json.loads((ROOT / "results" / "reference" / "benchmark.json").read_text())
-    assert between("speed") == benchmark.markdown(content)
+@pytest.mark.parametrize(
+    ("part", "file"), [("speed", "benchmark.json"), ("graph", "benchmark_graph.json")]
+)
+def test_speed_is_the_benchmark_s_own_output(part, file):
+    content = json.loads((ROOT / "results" / "reference" / file).read_text())
+    assert between(part) == benchmark.markdown(content)
 
 
 def test_recipes_are_the_exploration_s_own_table():

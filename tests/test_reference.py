@@ -158,7 +158,9 @@ def test_the_table_has_every_decoding(run_dir, capsys):
     lines = capsys.readouterr().out.splitlines()
     table = lines[lines.index(next(line for line in lines if line.startswith("| weights"))) :]
     assert len(table) == 2 + 4
-    (how,) = [line for line in lines if line.startswith(f"- `{run_dir.name}`")]
+    (how,) = [
+        line for line in lines if line.startswith(f"- `{run_dir.parent.name}/{run_dir.name}`")
+    ]
     assert "1 epochs" in how
     assert np.all([line.count("|") == table[0].count("|") for line in table])
 
