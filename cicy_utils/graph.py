@@ -86,7 +86,7 @@ class MessageLayer(nn.Module):
 
     x' = x + A gelu(B y + C (sum of y in the row) + D (sum in the column) + E (sum in the matrix)),
     y = layer norm of x. Up to the residual form these are the layers that commute with all
-    permutations of rows and columns (Hartford et al., arXiv 1803.02879, eq. (4)).
+    permutations of rows and columns (Hartford et al., arXiv 1803.02879).
     """
 
     def __init__(self, size: int) -> None:

@@ -132,9 +132,8 @@ columns. Two linear layers turn them into the four numbers, as in the paper's ne
 )
 GRAPH_RATE = "0.002"
 GRAPH_FINDING = """The paper has no such network, so what is published below is its best single one,
-CNN-LSTM-400 with 2.842 million weights. A graph needs no training to know that a permuted matrix is
-the same manifold, so it learns from fewer examples; and most entries are zero, so that on a
-processor it learns from more of them a second."""
+CNN-LSTM-400. A graph needs no training to know that a permuted matrix is the same manifold; and
+most entries are zero, so that on a processor there is little to compute."""
 
 PARAMETERS = f"""{texts.SOURCE}
 SUBSET = None  # number of configurations drawn from the list; None: all 905,684
