@@ -1,8 +1,9 @@
 """Recipes of training: the paper's, a fast one, and how the fast one was found.
 
 ``python -m cicy_utils.recipes`` trains a small LSTM once for each candidate and seed, on part of
-the list, and prints one table of everything tried, judged on the validation set. It can be stopped
-and called again; every training goes on where it stopped.
+the list, and prints one table of everything tried, judged on the validation set; with
+``--model Graph-64`` the graph network. It can be stopped and called again; every training goes on
+where it stopped.
 """
 
 from __future__ import annotations
@@ -102,9 +103,21 @@ def _recipe(name: str) -> Recipe:
     return RECIPES[name]
 
 
-# From the paper's recipe to the fast one, and every change of that one that was tried. All are cut
-# to the length of an exploration.
-CANDIDATES: dict[str, Recipe] = {
+@dataclass(frozen=True)
+class Candidate:
+    """What an exploration tries.
+
+    Attributes:
+        recipe: cut to the length of the exploration.
+        shape: of the network, as for ``models.build_model``; what is not named is the model's own.
+    """
+
+    recipe: Recipe
+    shape: Mapping[str, int] = field(default_factory=dict)
+
+
+# From the paper's recipe to the fast one, and every change of that one that was tried.
+_OF_AN_LSTM: dict[str, Recipe] = {
     "paper": PAPER,
     "paper, learning rate 0.001": PAPER.changed(learning_rate=0.001),
     "the same, targets scaled": PAPER.changed(learning_rate=0.001, scale_targets=True),
@@ -134,26 +147,48 @@ CANDIDATES: dict[str, Recipe] = {
     "fast, rows and columns shuffled": FAST.changed(shuffle=True),
     "fast, float32": FAST.changed(precision="float32"),
 }
+_GRAPH = FAST.changed(learning_rate=0.002)
+# What is tried, by the model that it is tried with.
+CANDIDATES: dict[str, dict[str, Candidate]] = {
+    "LSTM-448": {
+        name: Candidate(recipe, {"hidden_size": 128}) for name, recipe in _OF_AN_LSTM.items()
+    },
+    "Graph-64": {
+        "fast, learning rate 0.002": Candidate(_GRAPH),
+        "the same, learning rate 0.001": Candidate(_GRAPH.changed(learning_rate=0.001)),
+        "the same, learning rate 0.004": Candidate(_GRAPH.changed(learning_rate=0.004)),
+        "the same, batch 64": Candidate(_GRAPH.changed(batch_size=64)),
+        "the same, Huber delta 0.1": Candidate(_GRAPH.changed(huber_delta=0.1)),
+        "the same, weights averaged (0.99)": Candidate(_GRAPH.changed(averaging=0.99)),
+        "the same, loss weights 1 1 2 2": Candidate(_GRAPH.changed(loss_weights=(1, 1, 2, 2))),
+        "the same, 32 numbers an entry": Candidate(_GRAPH, {"hidden_size": 32}),
+        "the same, 6 rounds": Candidate(_GRAPH, {"num_layers": 6}),
+        "the same, 18 rounds": Candidate(_GRAPH, {"num_layers": 18}),
+    },
+}
 
 
 def explore(
-    candidates: Mapping[str, Recipe],
+    candidates: Mapping[str, Candidate],
     seeds: Sequence[int],
     folder: Path,
     *,
-    hidden_size: int = 128,
+    model: str = "LSTM-448",
+    hidden_size: int | None = None,
     subset: int = 32_000,
     epochs: int = 5,
     precision: str = "float32",
 ) -> pd.DataFrame:
-    """Train an LSTM by every candidate with every seed, and judge it on the validation set.
+    """Train a model by every candidate with every seed, and judge it on the validation set.
 
     Args:
-        candidates: name to recipe; all are cut to the same number of epochs.
+        candidates: by name; all are cut to the same number of epochs.
         seeds: of the initial weights and the order of the batches; the configurations and their
             split are always the same.
         folder: of the trainings; called again, each goes on where it stopped.
-        hidden_size, subset, epochs: size of the network and of the exploration.
+        model: name of a network in ``models.MODELS``.
+        hidden_size: of every network; None for that of the candidate.
+        subset, epochs: size of the exploration.
         precision: where a candidate does not say.
 
     Returns:
@@ -164,16 +199,20 @@ def explore(
 
     rows = []
     for seed in seeds:
-        for name, recipe in candidates.items():
+        for name, candidate in candidates.items():
+            recipe, shape = candidate.recipe, dict(candidate.shape)
+            if hidden_size is not None:
+                shape["hidden_size"] = hidden_size
             cicy4 = data.load_cicy4(layout=recipe.layout, subset=subset)
             split = splits.split_72(len(cicy4))
             cut = {"precision": precision, **recipe.settings, "max_epochs": epochs, "seed": seed}
-            model = models.build_model("LSTM-448", hidden_size=hidden_size, seed=seed)
-            place = folder / "".join(c if c.isalnum() else "_" for c in name) / f"seed-{seed}"
-            result = training.fit(model, cicy4, split, training.TrainConfig(**cut), place)
+            network = models.build_model(model, **shape, seed=seed)
+            tried = "".join(c if c.isalnum() else "_" for c in name)
+            place = folder / model / tried / f"seed-{seed}"
+            result = training.fit(network, cicy4, split, training.TrainConfig(**cut), place)
             if result.stop_reason not in training.STOPPED_FOR_GOOD:
                 raise KeyboardInterrupt  # called again, it goes on; half a training tells nothing
-            predicted = training.predict(model, cicy4.matrices[split.validation])
+            predicted = training.predict(network, cicy4.matrices[split.validation])
             table = metrics.evaluate(predicted, cicy4.hodge[split.validation])
             measures = {key: table.loc["raw", key] for key in MEASURES}
             rows.append({"candidate": name, "seed": seed, **measures, "seconds": result.seconds})
@@ -211,18 +250,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Explore, print the table, and write every trial as CSV where asked."""
     parser = argparse.ArgumentParser(prog="python -m cicy_utils.recipes", description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--only", nargs="+", metavar="CANDIDATE", choices=CANDIDATES)
+    parser.add_argument("--model", choices=CANDIDATES, default="LSTM-448", help="(%(default)s)")
+    parser.add_argument("--only", nargs="+", metavar="CANDIDATE")
     parser.add_argument("--subset", type=int, default=32_000, help="configurations (%(default)s)")
     parser.add_argument("--epochs", type=int, default=5, help="of each training (%(default)s)")
-    parser.add_argument("--hidden-size", type=int, default=128, help="of the LSTM (%(default)s)")
+    parser.add_argument("--hidden-size", type=int, help="of every network (the candidate's)")
     parser.add_argument("--precision", default="float32", help="as of TrainConfig (%(default)s)")
     parser.add_argument("--folder", type=Path, default=Path("results/recipes"))
     parser.add_argument("--output", type=Path, help="a CSV file for every trial")
     options = parser.parse_args(arguments)
+    candidates = CANDIDATES[options.model]
+    if unknown := set(options.only or ()) - set(candidates):
+        parser.error(f"no candidates {sorted(unknown)}; choose of {list(candidates)}")
     trials = explore(
-        {name: CANDIDATES[name] for name in options.only or CANDIDATES},
+        {name: candidates[name] for name in options.only or candidates},
         options.seeds,
         options.folder,
+        model=options.model,
         hidden_size=options.hidden_size,
         subset=options.subset,
         epochs=options.epochs,

@@ -4,7 +4,8 @@ import signal
 import pandas as pd
 import pytest
 
-from cicy_utils import data, paper, recipes, records, training
+from cicy_utils import data, models, paper, recipes, records, training
+from cicy_utils.recipes import CANDIDATES
 from cicy_utils.training import TrainConfig
 
 
@@ -24,11 +25,14 @@ def test_what_is_none_is_the_recipes_own():
         recipes.config("slow")
 
 
-@pytest.mark.parametrize("name", recipes.CANDIDATES)
-def test_every_candidate_can_be_trained(name):
-    recipe = recipes.CANDIDATES[name]
-    assert TrainConfig(**recipe.settings)
-    assert recipe.layout in data.LAYOUTS
+@pytest.mark.parametrize(
+    ("model", "name"), [(model, name) for model in CANDIDATES for name in CANDIDATES[model]]
+)
+def test_every_candidate_can_be_trained(model, name):
+    candidate = CANDIDATES[model][name]
+    assert TrainConfig(**candidate.recipe.settings)
+    assert candidate.recipe.layout in data.LAYOUTS
+    assert models.build_model(model, **candidate.shape)
 
 
 def test_a_changed_recipe_leaves_the_old_one():
@@ -82,6 +86,19 @@ def test_an_exploration_is_a_table_of_every_candidate_and_seed(tmp_path, monkeyp
     pd.testing.assert_frame_equal(table, pd.read_csv(tmp_path / "again.csv"))
 
 
+def test_other_networks_are_explored_in_shapes_of_their_own(tmp_path, monkeypatch, capsys):
+    build, built = models.build_model, []
+    monkeypatch.setattr(models, "build_model", lambda *a, **k: built.append(k) or build(*a, **k))
+    names = ["fast, learning rate 0.002", "the same, 6 rounds"]
+    arguments = ["--model", "Graph-64", "--subset", "100", "--epochs", "1", "--seeds", "1"]
+    recipes.main([*arguments, "--only", *names, "--folder", str(tmp_path)])
+    assert built == [{"seed": 1}, {"num_layers": 6, "seed": 1}]
+    assert capsys.readouterr().out.count(" rounds | ") == 1
+    with pytest.raises(SystemExit):
+        recipes.main([*arguments, "--only", "paper"])
+    assert "no candidates ['paper']" in capsys.readouterr().err
+
+
 def test_half_a_training_is_not_explored(tmp_path, monkeypatch):
     step = training.Progress.step
 
@@ -90,7 +107,7 @@ def test_half_a_training_is_not_explored(tmp_path, monkeypatch):
             signal.raise_signal(signal.SIGINT)
         return step(progress)
 
-    candidates = {name: recipes.CANDIDATES[name] for name in ("paper", "fast")}
+    candidates = {name: CANDIDATES["LSTM-448"][name] for name in ("paper", "fast")}
     small = dict(seeds=[1], folder=tmp_path, hidden_size=4, subset=200, epochs=3)
     with monkeypatch.context() as patch:
         patch.setattr(training.Progress, "step", press)
