@@ -49,6 +49,11 @@ def on_a_cpu(monkeypatch):
 
 
 @pytest.fixture
+def small_batches(monkeypatch):
+    monkeypatch.setattr(benchmark_training, "PAPER_BATCH", 8)
+
+
+@pytest.fixture
 def in_this_process(monkeypatch):
     def measure(_module, point):
         return benchmark.POINTS[point["what"]](point)
@@ -74,7 +79,7 @@ def test_training_and_prediction_are_measured_both_ways(on_a_cpu):
     assert json.loads(json.dumps(content)) == content
 
 
-def test_each_part_of_a_step_has_its_row(on_a_cpu):
+def test_each_part_of_a_step_has_its_row(on_a_cpu, small_batches):
     rows = benchmark_training.benchmark_steps({"cpu": TINY}, 2, [])
     assert [row["variant"] for row in rows] == [
         "list on the device, loss fetched in every step",
@@ -85,14 +90,14 @@ def test_each_part_of_a_step_has_its_row(on_a_cpu):
     assert rows[2]["gain"] == rows[2]["rate"] / rows[1]["rate"]
 
 
-def test_what_zeros_cost_a_graph_has_its_rows(on_a_cpu):
+def test_what_zeros_cost_a_graph_has_its_rows(on_a_cpu, small_batches):
     first, second = benchmark_training.benchmark_graph({"cpu": TINY}, 1, [])
     assert [first["variant"], second["variant"]] == ["all 320 entries", "those that are not zero"]
     assert first["gain"] is None
     assert second["gain"] == second["rate"] / first["rate"]
 
 
-def test_one_device_only_where_it_is_asked_for(tmp_path, monkeypatch):
+def test_one_device_only_where_it_is_asked_for(tmp_path, monkeypatch, small_batches):
     """Every part of training goes by the plan's sizes, which the option cuts to one device."""
     monkeypatch.setattr(benchmark_training, "available_devices", lambda: ["cpu", "cuda"])
     monkeypatch.setattr(
