@@ -146,6 +146,7 @@ LEARNING_RATE = @rate  # paper: 0.01 at the start, divided by 10 on a plateau
 BATCH_SIZE = None  # configurations a step; paper: 128
 MAX_EPOCHS = None  # passes through the training set at most; paper: 550
 PATIENCE = None  # epochs without a better validation loss before training stops; paper: 20
+LOSS_WEIGHTS = None  # of h11, h21, h31 and h22 in the loss, such as [1, 1, 2, 4]; paper: all alike
 CHECKPOINT = None  # folder of a finished run whose weights to go on from; None: fresh ones
 @shape_parameters
 {texts.WHERE}
@@ -186,8 +187,9 @@ run_dir = records.run_directory(NOTEBOOK, recipes.variant(RECIPE, SEEDS[0]), fol
 cicy4 = data.load_cicy4(SOURCE, layout=LAYOUT or recipes.layout(RECIPE), subset=SUBSET)
 split = splits.split_72(len(cicy4), seed=SPLIT_SEED)
 changes = dict(learning_rate=LEARNING_RATE, batch_size=BATCH_SIZE, max_epochs=MAX_EPOCHS)
+changes |= dict(patience=PATIENCE, loss_weights=LOSS_WEIGHTS)
 place = dict(device=DEVICE, precision=PRECISION, max_hours=MAX_HOURS)
-config = recipes.config(RECIPE, **changes, **place, patience=PATIENCE)
+config = recipes.config(RECIPE, **changes, **place)
 shape = dict(@shape)
 start = retraining.load_checkpoint(CHECKPOINT, cicy4, split) if CHECKPOINT else None
 runs = dict(seeds=SEEDS, run_dir=run_dir, notebook=NOTEBOOK, recipe=RECIPE, start=start)

@@ -43,7 +43,7 @@ MODEL_PARAMETERS = (
     | RECIPE
     | NETWORK
     | dict.fromkeys(OWN_RECIPE)
-    | {"SEEDS": [42], "RECIPE": "paper", "CHECKPOINT": None}
+    | {"SEEDS": [42], "RECIPE": "paper", "CHECKPOINT": None, "LOSS_WEIGHTS": None}
 )
 DATA_PARAMETERS = {
     "SOURCE": "bundled",
@@ -135,7 +135,7 @@ def test_sources_are_clean_and_short(name):
             for line in cell.source.splitlines()
             if line.strip() and not line.lstrip().startswith("#")
         ]
-    assert len(lines) <= 47
+    assert len(lines) <= 49
     assert read(name).cells[0].source.startswith("# ")
 
 
@@ -231,6 +231,7 @@ def test_runs_from_top_to_bottom(name, executions):
 @pytest.mark.notebooks
 def test_a_model_with_two_seeds_and_another_shape(tmp_path):
     given = profiles.parameters("smoke", "09_lstm_400") | {"SEEDS": [3, 4], "MAX_EPOCHS": 1}
+    given |= {"LOSS_WEIGHTS": [1, 1, 2, 4]}
     given |= {"HIDDEN_SIZE": 6, "NUM_LAYERS": 1, "BIDIRECTIONAL": True}
     first, second = tmp_path / "09_lstm_400" / "seed-3", tmp_path / "09_lstm_400" / "seed-4"
     parameters = given | {"RUN_DIR": str(first)}
@@ -244,6 +245,7 @@ def test_a_model_with_two_seeds_and_another_shape(tmp_path):
         assert "hidden size 6 instead of 400" in record["label"]
         assert "num layers 1 instead of 2" in record["label"]
         assert "bidirectional True instead of False" in record["label"]
+        assert "loss weights 1 1 2 4 instead of 1 1 1 1" in record["label"]
     (cell,) = [cell for cell in executed.cells if cell.get("id") == "seeds"]
     page = cell.outputs[0]["data"]["text/html"]
     for word in ("seed 3", "seed 4", "median", "lowest", "highest"):

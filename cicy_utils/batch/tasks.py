@@ -26,6 +26,7 @@ OPTIONAL = {
     "BATCH_SIZE": int,
     "MAX_EPOCHS": int,
     "PATIENCE": int,
+    "LOSS_WEIGHTS": list,
     "MAX_HOURS": float,
     "CHECKPOINT": str,
     "RUN_DIR": str,
