@@ -81,18 +81,15 @@ class Progress:
         pause = self.BAR_SECONDS if self.watched else self.LOG_SECONDS
         return time.monotonic() - self.spoke >= pause
 
-    def say(self, text: str) -> None:
-        """Say something from inside an epoch."""
+    def say(self, text: str = "") -> None:
+        """Say how far it is, and something more, from inside an epoch."""
         self.spoke = time.monotonic()
         if self.bar is not None:
             self.bar.set_postfix_str(", ".join(filter(None, (text, self.summary))))
             return
         left = (self.spoke - self.started) / (self.done - self.first) * (self.total - self.done)
-        print(
-            f"{self.label}, step {self.done:,} of {self.total:,}: {text}, "
-            f"about {records.duration(left)} to go",
-            flush=True,
-        )
+        step = f"{self.label}, step {self.done:,} of {self.total:,}" + (text and f": {text}")
+        print(f"{step}, about {records.duration(left)} to go", flush=True)
 
     def finish(
         self, history: list[dict], stop_reason: str | None, *, goes_on: bool = False

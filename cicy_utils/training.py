@@ -645,7 +645,7 @@ def predict(
             batch = torch.tensor(matrices[start : start + batch_size], device=place)
             predictions[start : start + batch_size] = model(steps.scale(batch)).cpu().numpy()
             if progress.step():
-                progress.say("predicting")
+                progress.say()
     return predictions
 
 

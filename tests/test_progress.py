@@ -24,6 +24,10 @@ def test_a_long_epoch_gives_signs_of_life(capsys, monkeypatch):
     assert due == [False, False, True, True, True]
     line = capsys.readouterr().out
     assert line.startswith("epoch 3/4, step 5 of 10: training loss 0.5 so far, about ")
+    progress.start(None, 4)
+    progress.step()
+    progress.say()
+    assert capsys.readouterr().out.startswith("predicting, step 1 of 4, about ")
 
 
 SETUP = """
