@@ -63,3 +63,9 @@ def test_a_matrix_does_not_depend_on_its_batch(graph, cicy4_sample):
     inputs = scale(torch.tensor(cicy4_sample.matrices[:20]))
     alone = torch.cat([graph(one[None]) for one in inputs])
     torch.testing.assert_close(graph(inputs), alone, rtol=1e-4, atol=1e-5)
+
+
+def test_most_entries_are_zeros(cicy4):
+    """What makes it worth while to leave them out."""
+    filled = np.count_nonzero(cicy4.matrices) / len(cicy4)
+    assert round(filled) == 22
