@@ -37,10 +37,18 @@ def test_speed_is_the_benchmark_s_own_output(part, file):
     assert between(part) == benchmark.markdown(content)
 
 
-def test_recipes_are_the_exploration_s_own_table():
-    trials = pd.read_csv(ROOT / "results" / "reference" / "recipes.csv")
-    assert between("recipes") == recipes.markdown(trials)
+@pytest.mark.parametrize(
+    ("part", "file", "model"),
+    [
+        ("recipes", "recipes.csv", "LSTM-448"),
+        ("recipes of the graph", "recipes_graph.csv", "Graph-64"),
+    ],
+)
+def test_recipes_are_the_exploration_s_own_table(part, file, model):
+    trials = pd.read_csv(ROOT / "results" / "reference" / file)
+    assert between(part) == recipes.markdown(trials)
     assert recipes.summary(trials)["seeds"].min() >= 3
+    assert set(trials["candidate"]) == set(recipes.CANDIDATES[model])
 
 
 def test_published_weights_are_the_committed_ones():
