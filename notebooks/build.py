@@ -187,9 +187,8 @@ run_dir = records.run_directory(NOTEBOOK, recipes.variant(RECIPE, SEEDS[0]), fol
 cicy4 = data.load_cicy4(SOURCE, layout=LAYOUT or recipes.layout(RECIPE), subset=SUBSET)
 split = splits.split_72(len(cicy4), seed=SPLIT_SEED)
 changes = dict(learning_rate=LEARNING_RATE, batch_size=BATCH_SIZE, max_epochs=MAX_EPOCHS)
-changes |= dict(patience=PATIENCE, loss_weights=LOSS_WEIGHTS)
 place = dict(device=DEVICE, precision=PRECISION, max_hours=MAX_HOURS)
-config = recipes.config(RECIPE, **changes, **place)
+config = recipes.config(RECIPE, **changes, **place, patience=PATIENCE, loss_weights=LOSS_WEIGHTS)
 shape = dict(@shape)
 start = retraining.load_checkpoint(CHECKPOINT, cicy4, split) if CHECKPOINT else None
 runs = dict(seeds=SEEDS, run_dir=run_dir, notebook=NOTEBOOK, recipe=RECIPE, start=start)

@@ -135,7 +135,7 @@ def test_sources_are_clean_and_short(name):
             for line in cell.source.splitlines()
             if line.strip() and not line.lstrip().startswith("#")
         ]
-    assert len(lines) <= 49
+    assert len(lines) <= 48
     assert read(name).cells[0].source.startswith("# ")
 
 
