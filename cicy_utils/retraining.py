@@ -108,6 +108,11 @@ def load_checkpoint(folder: Path | str, data: Cicy4, split: Split) -> Checkpoint
     return Checkpoint(folder, model, trained_on, record)
 
 
+def start(folder: Path | str | None, data: Cicy4, split: Split) -> Checkpoint | None:
+    """What to go on from, see ``load_checkpoint``; None, without a folder, for fresh weights."""
+    return load_checkpoint(folder, data, split) if folder else None
+
+
 def run(
     checkpoint: Checkpoint,
     data: Cicy4,

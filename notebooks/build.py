@@ -20,7 +20,7 @@ import texts_scan
 import texts_together as texts
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from cicy_utils import models, paper
+from cicy_utils import models, paper, recipes
 
 FOLDER = Path(__file__).resolve().parent
 
@@ -130,7 +130,7 @@ These are the linear maps that commute with all permutations of rows and columns
 row, every column and every entry, as the exact Hodge numbers are made of sums over rows and
 columns. Two linear layers turn them into the four numbers, as in the paper's networks.""",
 )
-GRAPH_RATE = "0.002"
+GRAPH_RATE = str(recipes.GRAPH.settings["learning_rate"])
 GRAPH_FINDING = """The paper has no such network, so what is published below is its best single one,
 CNN-LSTM-400. A graph needs no training to know that a permuted matrix is the same manifold; and
 most entries are zero, so that on a processor there is little to compute."""
@@ -190,9 +190,8 @@ changes = dict(learning_rate=LEARNING_RATE, batch_size=BATCH_SIZE, max_epochs=MA
 place = dict(device=DEVICE, precision=PRECISION, max_hours=MAX_HOURS)
 config = recipes.config(RECIPE, **changes, **place, patience=PATIENCE, loss_weights=LOSS_WEIGHTS)
 shape = dict(@shape)
-start = retraining.load_checkpoint(CHECKPOINT, cicy4, split) if CHECKPOINT else None
-runs = dict(seeds=SEEDS, run_dir=run_dir, notebook=NOTEBOOK, recipe=RECIPE, start=start)
-folders = evaluation.train_seeds(MODEL, cicy4, split, config, **runs, **shape)
+runs = dict(notebook=NOTEBOOK, recipe=RECIPE, start=retraining.start(CHECKPOINT, cicy4, split))
+folders = evaluation.train_seeds(MODEL, cicy4, split, config, SEEDS, run_dir, **runs, **shape)
 record = records.read_metrics(run_dir)  # of the first seed, as is all that follows
 label = record["label"]"""
 

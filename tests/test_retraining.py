@@ -203,6 +203,8 @@ def test_a_relative_folder_is_looked_up_from_the_top(results, data, tmp_path, mo
     folder = "results/main/11_lstm_448/seed-42"
     found = retraining.load_checkpoint(folder, data, split_80(len(data)))
     assert found.folder == tmp_path / folder
+    assert retraining.start(folder, data, split_80(len(data))).folder == found.folder
+    assert retraining.start(None, data, split_80(len(data))) is None
 
 
 def test_a_missing_checkpoint_is_named(results, data, tmp_path):
