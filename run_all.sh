@@ -132,7 +132,9 @@ case $job in
     setup_tests "$python"
     "$python" -m ruff check .
     "$python" -m ruff format --check .
-    exec "$python" -m pytest -m "$marks"
+    # A process for each core, and in each of them no threads that wait for the other's.
+    OMP_NUM_THREADS=1 exec "$python" -m pytest -m "$marks" \
+      --numprocesses auto --maxprocesses 4 --dist loadfile
     ;;
   *) exec "$python" -m cicy_utils.batch "$job" "$@" ;;
 esac

@@ -1,12 +1,9 @@
 """The notebooks: made by build.py, short, without outputs, and running from top to bottom."""
 
 import ast
-import os
 import shutil
 import subprocess
 import sys
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +86,6 @@ SHOWN = dict.fromkeys(profiles.MODEL_NOTEBOOKS, (12, {"training_curve", "errors"
     "17_reference": (3, set()),
     "18_graph_64": (12, {"training_curve", "errors"}),
 }
-RUNS = "test_runs_from_top_to_bottom"
 TRAINING = {*profiles.MODEL_NOTEBOOKS, "18_graph_64", "13_cross_validation", "14_retraining"}
 
 
@@ -170,42 +166,31 @@ def smoke_parameters(name: str) -> dict[str, Any]:
     return {**profiles.parameters("smoke", name), **variant.parameters}
 
 
-def execute(name: str, parameters: dict[str, Any], folder: Path) -> nbformat.NotebookNode:
-    """Run a notebook in a kernel of its own, in this folder."""
-    os.environ.update(IPYTHONDIR=str(folder / "ipython"), CICY_BATCH="1")
-    return papermill.execute_notebook(
-        NOTEBOOKS / f"{name}.ipynb",
-        None,
-        parameters=parameters,
-        kernel_name="python3",
-        cwd=NOTEBOOKS if name == "17_reference" else folder,  # the weights are beside it
-        progress_bar=False,
-    )
+@pytest.fixture
+def execute(tmp_path, monkeypatch):
+    """A function that runs a notebook in a kernel of its own, in the folder of the test."""
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    monkeypatch.setenv("CICY_BATCH", "1")
 
+    def run(name: str, parameters: dict[str, Any]) -> nbformat.NotebookNode:
+        return papermill.execute_notebook(
+            NOTEBOOKS / f"{name}.ipynb",
+            None,
+            parameters=parameters,
+            kernel_name="python3",
+            cwd=NOTEBOOKS if name == "17_reference" else tmp_path,  # the weights are beside it
+            progress_bar=False,
+        )
 
-@pytest.fixture(scope="module")
-def executions(request, finished, tmp_path_factory):
-    """Name of every notebook that is tested to its run folder and what comes of executing it.
-
-    Two are at work at a time, each in a process of its own: one alone mostly waits for imports.
-    """
-    tests = [item for item in request.session.items if item.originalname == RUNS]
-    found = {}
-    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-        for name in (test.callspec.params["name"] for test in tests):
-            folder = tmp_path_factory.mktemp(name)
-            shutil.copytree(finished, folder, dirs_exist_ok=True)
-            run_dir = folder / name / "smoke"
-            parameters = smoke_parameters(name) | {"RUN_DIR": str(run_dir)}
-            found[name] = run_dir, pool.submit(execute, name, parameters, folder)
-        yield found
+    return run
 
 
 @pytest.mark.notebooks
 @pytest.mark.parametrize("name", NAMES)
-def test_runs_from_top_to_bottom(name, executions):
-    run_dir, execution = executions[name]
-    executed, parameters = execution.result(), smoke_parameters(name)
+def test_runs_from_top_to_bottom(name, execute, finished, tmp_path):
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    run_dir, parameters = tmp_path / name / "smoke", smoke_parameters(name)
+    executed = execute(name, parameters | {"RUN_DIR": str(run_dir)})
     outputs = [output for cell in executed.cells for output in cell.get("outputs", [])]
     assert not [output for output in outputs if output.get("name") == "stderr"]
     shown = [output["data"]["text/html"] for output in outputs if "data" in output]
@@ -228,14 +213,12 @@ def test_runs_from_top_to_bottom(name, executions):
 
 
 @pytest.mark.notebooks
-def test_a_model_with_two_seeds_and_another_shape(tmp_path):
+def test_a_model_with_two_seeds_and_another_shape(execute, tmp_path):
     given = profiles.parameters("smoke", "09_lstm_400") | {"SEEDS": [3, 4], "MAX_EPOCHS": 1}
     given |= {"LOSS_WEIGHTS": [1, 1, 2, 4]}
     given |= {"HIDDEN_SIZE": 6, "NUM_LAYERS": 1, "BIDIRECTIONAL": True}
     first, second = tmp_path / "09_lstm_400" / "seed-3", tmp_path / "09_lstm_400" / "seed-4"
-    parameters = given | {"RUN_DIR": str(first)}
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        executed = pool.submit(execute, "09_lstm_400", parameters, tmp_path).result()
+    executed = execute("09_lstm_400", given | {"RUN_DIR": str(first)})
     found = [records.read_metrics(folder) for folder in (first, second)]
     assert [record["seed"] for record in found] == [3, 4]
     one, other = (records.load_predictions(folder, "test") for folder in (first, second))
