@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,10 +63,13 @@ def config(recipe: str, **changes: Any) -> TrainConfig:
     """The settings of a recipe, with changes; one that is None changes nothing.
 
     Raises:
-        ValueError: there is no such recipe, or as of ``training.TrainConfig``.
+        ValueError: there is no such recipe or setting, or as of ``training.TrainConfig``.
     """
     from cicy_utils.training import TrainConfig  # brings torch, which names do not need
 
+    known = [setting.name for setting in fields(TrainConfig)]
+    if unknown := ", ".join(sorted(changes.keys() - set(known))):
+        raise ValueError(f"a training has no setting {unknown}; it has {', '.join(known)}")
     changes = {name: value for name, value in changes.items() if value is not None}
     return TrainConfig(**{**_recipe(recipe).settings, **changes})
 

@@ -146,7 +146,7 @@ LEARNING_RATE = @rate  # paper: 0.01 at the start, divided by 10 on a plateau
 BATCH_SIZE = None  # configurations a step; paper: 128
 MAX_EPOCHS = None  # passes through the training set at most; paper: 550
 PATIENCE = None  # epochs without a better validation loss before training stops; paper: 20
-LOSS_WEIGHTS = None  # of h11, h21, h31 and h22 in the loss, such as [1, 1, 2, 4]; paper: all alike
+LOSS = {{}}  # paper: {{"huber_delta": 1, "loss_weights": [1, 1, 1, 1]}}
 CHECKPOINT = None  # folder of a finished run whose weights to go on from; None: fresh ones
 @shape_parameters
 {texts.WHERE}
@@ -188,7 +188,7 @@ cicy4 = data.load_cicy4(SOURCE, layout=LAYOUT or recipes.layout(RECIPE), subset=
 split = splits.split_72(len(cicy4), seed=SPLIT_SEED)
 changes = dict(learning_rate=LEARNING_RATE, batch_size=BATCH_SIZE, max_epochs=MAX_EPOCHS)
 place = dict(device=DEVICE, precision=PRECISION, max_hours=MAX_HOURS)
-config = recipes.config(RECIPE, **changes, **place, patience=PATIENCE, loss_weights=LOSS_WEIGHTS)
+config = recipes.config(RECIPE, **changes, **place, **LOSS, patience=PATIENCE)
 shape = dict(@shape)
 runs = dict(notebook=NOTEBOOK, recipe=RECIPE, start=retraining.start(CHECKPOINT, cicy4, split))
 folders = evaluation.train_seeds(MODEL, cicy4, split, config, SEEDS, run_dir, **runs, **shape)

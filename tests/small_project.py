@@ -16,6 +16,7 @@ SUBSET = None  # number of configurations
 SEED = 42  # of the training
 LEARNING_RATE = 0.01  # at the start
 LAYOUT = "stored"  # order of the rows
+LOSS = {}  # of the training
 RUN_DIR = None  # where to write
 """
 IMPORTS = "import json, os, sys, time\nfrom pathlib import Path"

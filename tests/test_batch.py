@@ -88,6 +88,7 @@ def test_parameters_reach_the_notebook_and_its_folder(finished):
         "SEED": 42,
         "LEARNING_RATE": 0.01,
         "LAYOUT": "stored",
+        "LOSS": {},
     }
     assert sorted(path.name for path in folder.iterdir()) == [
         "calls",
@@ -193,6 +194,7 @@ if calls.read_text() == "x":
         ({"SEED": None}, {}, "SEED is a whole number, not None"),
         ({"LEARNING_RATE": "fast"}, {}, "LEARNING_RATE is a number, not 'fast'"),
         ({"LAYOUT": 3}, {}, "LAYOUT is text, not 3"),
+        ({"LOSS": 0.5}, {}, r"LOSS is a dictionary such as \{'huber_delta': 0.01\}, not 0.5"),
         ({}, {"EPOCHS": "3"}, "has a parameter EPOCHS"),
         ({}, {"SEED": "many"}, "SEED is a whole number, not 'many'"),
         ({}, {"SEED": "1.5"}, "SEED is a whole number, not 1.5"),
@@ -208,6 +210,7 @@ def test_wrong_parameters_are_refused_before_anything_runs(tmp_path, values, ove
 def test_right_parameters_are_taken(tmp_path):
     project = Project(tmp_path, {"00_good": GOOD})
     overrides = {"LEARNING_RATE": "1", "LAYOUT": "7", "SUBSET": "None", "SEED": "3"}
+    overrides["LOSS"] = "{'huber_delta': 0.01}"
     (task,) = project.plan({"SUBSET": 9}, overrides=overrides)
     folder = project.folder("00_good", "seed-3").resolve()
     assert task.injected == {
@@ -215,6 +218,7 @@ def test_right_parameters_are_taken(tmp_path):
         "LEARNING_RATE": 1,
         "LAYOUT": "7",
         "SEED": 3,
+        "LOSS": {"huber_delta": 0.01},
         "RUN_DIR": str(folder),
     }
     assert task.run_dir == folder

@@ -40,7 +40,7 @@ MODEL_PARAMETERS = (
     | RECIPE
     | NETWORK
     | dict.fromkeys(OWN_RECIPE)
-    | {"SEEDS": [42], "RECIPE": "paper", "CHECKPOINT": None, "LOSS_WEIGHTS": None}
+    | {"SEEDS": [42], "RECIPE": "paper", "CHECKPOINT": None, "LOSS": {}}
 )
 DATA_PARAMETERS = {
     "SOURCE": "bundled",
@@ -215,7 +215,7 @@ def test_runs_from_top_to_bottom(name, execute, finished, tmp_path):
 @pytest.mark.notebooks
 def test_a_model_with_two_seeds_and_another_shape(execute, tmp_path):
     given = profiles.parameters("smoke", "09_lstm_400") | {"SEEDS": [3, 4], "MAX_EPOCHS": 1}
-    given |= {"LOSS_WEIGHTS": [1, 1, 2, 4]}
+    given |= {"LOSS": {"huber_delta": 0.5, "loss_weights": [1, 1, 2, 4]}}
     given |= {"HIDDEN_SIZE": 6, "NUM_LAYERS": 1, "BIDIRECTIONAL": True}
     first, second = tmp_path / "09_lstm_400" / "seed-3", tmp_path / "09_lstm_400" / "seed-4"
     executed = execute("09_lstm_400", given | {"RUN_DIR": str(first)})
@@ -227,6 +227,7 @@ def test_a_model_with_two_seeds_and_another_shape(execute, tmp_path):
         assert "hidden size 6 instead of 400" in record["label"]
         assert "num layers 1 instead of 2" in record["label"]
         assert "bidirectional True instead of False" in record["label"]
+        assert "huber delta 0.5 instead of 1," in record["label"]
         assert "loss weights 1 1 2 4 instead of 1 1 1 1" in record["label"]
     (cell,) = [cell for cell in executed.cells if cell.get("id") == "seeds"]
     page = cell.outputs[0]["data"]["text/html"]

@@ -23,6 +23,8 @@ def test_what_is_none_is_the_recipes_own():
     assert config.scale_targets is True
     with pytest.raises(ValueError, match="no recipe 'slow'; choose one of paper, fast"):
         recipes.config("slow")
+    with pytest.raises(ValueError, match="no setting delta, rate; it has learning_rate,"):
+        recipes.config("fast", delta=0.01, rate=1)
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,6 @@ OPTIONAL = {
     "BATCH_SIZE": int,
     "MAX_EPOCHS": int,
     "PATIENCE": int,
-    "LOSS_WEIGHTS": list,
     "MAX_HOURS": float,
     "CHECKPOINT": str,
     "RUN_DIR": str,
@@ -39,6 +38,7 @@ TYPE_NAMES = {
     str: "text",
     bool: "True or False",
     list: "a list such as [42, 43]",
+    dict: "a dictionary such as {'huber_delta': 0.01}",
 }
 
 
