@@ -7,8 +7,6 @@ has nothing to learn there.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor, nn
 
@@ -19,49 +17,89 @@ USUAL_DEGREE = 4  # of a row or a column, so that what is divided by it is of or
 SHRINK = 10  # sums over a whole matrix are divided by this, which leaves them of order one
 
 
-class Entries(NamedTuple):
-    """The entries of B matrices as the edges of graphs whose nodes are their rows and columns.
+class Filled:
+    """The E entries of B matrices that are not zero, and the R rows and C columns that they fill.
+
+    What is known of each is a row of a float tensor: (E, F) for entries, (R, F) for rows, (C, F)
+    for columns, (B, F) for matrices.
 
     Attributes:
         values: int64 (E,), the entries, matrix after matrix.
-        row, column: int64 (E,), to which of the R rows and C columns of all matrices each belongs.
-        matrix_of_row, matrix_of_column: int64 (R,) and (C,), numbers below B.
-        present: bool (E, 1), where zeros are among the entries, which are no edges; else None.
-        matrices: B.
+        row, column: int64 (E,), to which row and column each belongs.
+        matrix_of_row, matrix_of_column, matrix: int64 (R,), (C,) and (E,), numbers below B.
     """
 
-    values: Tensor
-    row: Tensor
-    column: Tensor
-    matrix_of_row: Tensor
-    matrix_of_column: Tensor
-    present: Tensor | None
-    matrices: int
+    def __init__(self, matrices: Tensor) -> None:
+        self.matrix, row, column = matrices.nonzero(as_tuple=True)
+        self.values = matrices[self.matrix, row, column]
+        rows, self.row = torch.unique(self.matrix * ROWS + row, return_inverse=True)
+        columns, self.column = torch.unique(self.matrix * COLUMNS + column, return_inverse=True)
+        self.matrix_of_row, self.matrix_of_column = rows // ROWS, columns // COLUMNS
+        self.matrices = len(matrices)
+
+    def without_zeros(self, x: Tensor) -> Tensor:
+        return x
+
+    def row_sums(self, x: Tensor) -> Tensor:
+        return sums(x, self.row, len(self.matrix_of_row))
+
+    def column_sums(self, x: Tensor) -> Tensor:
+        return sums(x, self.column, len(self.matrix_of_column))
+
+    def sum_of_rows(self, rows: Tensor) -> Tensor:
+        return sums(rows, self.matrix_of_row, self.matrices)
+
+    def sum_of_columns(self, columns: Tensor) -> Tensor:
+        return sums(columns, self.matrix_of_column, self.matrices)
+
+    def sum_of_entries(self, x: Tensor) -> Tensor:
+        return sums(x, self.matrix, self.matrices)
+
+    def of_matrix(self, whole: Tensor) -> Tensor:
+        """What every row knows of its matrix."""
+        return whole.index_select(0, self.matrix_of_row)
+
+    def of_row(self, rows: Tensor) -> Tensor:
+        """What every entry knows of its row."""
+        return rows.index_select(0, self.row)
+
+    def of_column(self, columns: Tensor) -> Tensor:
+        return columns.index_select(0, self.column)
 
 
-def graph_entries(matrices: Tensor, zeros: bool) -> Entries:
-    """The graphs of configuration matrices.
+class Everything:
+    """All entries of B matrices, zeros too: there is more to compute, and less to look up.
 
-    Args:
-        matrices: integers (B, 16, 20).
-        zeros: whether zeros come along. Only about 22 of 320 entries are others, so without zeros
-            there is much less to compute; with them all sizes are known before the numbers are.
+    Sizes do not depend on the numbers: (B, 16, 20, F) for entries, (B, 16, 1, F) for rows,
+    (B, 1, 20, F) for columns, each of which every entry sees by broadcasting, and (B, F) for
+    matrices. It does what ``Filled`` does, with sums whose order no GPU chooses anew each time.
     """
-    if zeros:
-        place = torch.arange(matrices.numel(), device=matrices.device)
-        row, column = place // COLUMNS, place // (ROWS * COLUMNS) * COLUMNS + place % COLUMNS
-        rows = torch.arange(len(matrices) * ROWS, device=matrices.device)
-        columns = torch.arange(len(matrices) * COLUMNS, device=matrices.device)
-        values = matrices.flatten()
-        present = (values != 0)[:, None]
-    else:
-        matrix, r, a = matrices.nonzero(as_tuple=True)
-        rows, row = torch.unique(matrix * ROWS + r, return_inverse=True)
-        columns, column = torch.unique(matrix * COLUMNS + a, return_inverse=True)
-        values, present = matrices[matrix, r, a], None
-    return Entries(
-        values, row, column, rows // ROWS, columns // COLUMNS, present, matrices=len(matrices)
-    )
+
+    def __init__(self, matrices: Tensor) -> None:
+        self.values = matrices
+        self.present = (matrices != 0)[..., None]
+
+    def without_zeros(self, x: Tensor) -> Tensor:
+        return x * self.present
+
+    def row_sums(self, x: Tensor) -> Tensor:
+        return x.sum(2, keepdim=True)
+
+    def column_sums(self, x: Tensor) -> Tensor:
+        return x.sum(1, keepdim=True)
+
+    def sum_of_entries(self, x: Tensor) -> Tensor:
+        return x.sum((1, 2))
+
+    sum_of_rows = sum_of_columns = sum_of_entries
+
+    def of_matrix(self, whole: Tensor) -> Tensor:
+        return whole[:, None, None]
+
+    def of_row(self, known: Tensor) -> Tensor:
+        return known
+
+    of_column = of_row
 
 
 def sums(values: Tensor, group: Tensor, groups: int) -> Tensor:
@@ -69,16 +107,17 @@ def sums(values: Tensor, group: Tensor, groups: int) -> Tensor:
     return values.new_zeros(groups, values.shape[1]).index_add(0, group, values)
 
 
-def degrees(entries: Entries) -> Tensor:
-    """Sum and number of the entries in the row and in the column of each, float32 (E, 4).
+def degrees(entries: Filled | Everything) -> Tensor:
+    """Sum and number of the entries in the row and in the column of each, float32 (..., 4).
 
     The sum of a row is n + 1 for a projective space P^n, that of a column the degree of its
     polynomial. A network could add them up by itself; given them, it learns sooner.
     """
-    numbers = torch.stack([entries.values, entries.values != 0], dim=1).float()
-    of_row = sums(numbers, entries.row, len(entries.matrix_of_row))
-    of_column = sums(numbers, entries.column, len(entries.matrix_of_column))
-    return torch.cat([of_row[entries.row], of_column[entries.column]], dim=1) / USUAL_DEGREE
+    numbers = torch.stack([entries.values, entries.values != 0], dim=-1).float()
+    of_row = entries.of_row(entries.row_sums(numbers))
+    of_column = entries.of_column(entries.column_sums(numbers))
+    known = [part.expand_as(numbers) for part in (of_row, of_column)]
+    return torch.cat(known, dim=-1) / USUAL_DEGREE
 
 
 class MessageLayer(nn.Module):
@@ -104,24 +143,14 @@ class MessageLayer(nn.Module):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.size})"
 
-    def forward(self, x: Tensor, entries: Entries) -> Tensor:
-        y = normalised(self.norm, x, entries)
-        rows = sums(y, entries.row, len(entries.matrix_of_row))
-        columns = sums(y, entries.column, len(entries.matrix_of_column))
-        whole = self.matrix(sums(rows, entries.matrix_of_row, entries.matrices) / SHRINK)
-        from_rows = self.row(rows) + whole.index_select(0, entries.matrix_of_row)
-        message = (
-            self.own(y)
-            + from_rows.index_select(0, entries.row)
-            + self.column(columns).index_select(0, entries.column)
-        )
+    def forward(self, x: Tensor, entries: Filled | Everything) -> Tensor:
+        y = entries.without_zeros(self.norm(x))
+        rows, columns = entries.row_sums(y), entries.column_sums(y)
+        whole = self.matrix(entries.sum_of_rows(rows) / SHRINK)
+        from_rows = self.row(rows) + entries.of_matrix(whole)
+        from_columns = self.column(columns)
+        message = self.own(y) + entries.of_row(from_rows) + entries.of_column(from_columns)
         return x + self.out(nn.functional.gelu(message))
-
-
-def normalised(norm: nn.LayerNorm, x: Tensor, entries: Entries) -> Tensor:
-    """What entries tell others: normalised, and nothing where there is a zero."""
-    y = norm(x)
-    return y if entries.present is None else y * entries.present
 
 
 class GraphBlock(nn.Module):
@@ -153,18 +182,16 @@ class GraphBlock(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         zeros = inputs.is_cuda if self.zeros is None else self.zeros
-        entries = graph_entries((inputs * MAX_ENTRY).round().long(), zeros)
+        matrices = (inputs * MAX_ENTRY).round().long()
+        entries = Everything(matrices) if zeros else Filled(matrices)
         x = self.entry(entries.values) + self.degrees(degrees(entries))
         for layer in self.layers:
             x = layer(x, entries)
-        y = normalised(self.norm, x, entries)
-        rows = sums(y, entries.row, len(entries.matrix_of_row))
-        columns = sums(y, entries.column, len(entries.matrix_of_column))
-        parts = [
-            (self.of_row(rows), entries.matrix_of_row),
-            (self.of_column(columns), entries.matrix_of_column),
-            (self.of_entry(y), entries.matrix_of_row[entries.row]),
-        ]
+        y = entries.without_zeros(self.norm(x))
         gelu = nn.functional.gelu
-        whole = [sums(gelu(part), matrix, entries.matrices) for part, matrix in parts]
-        return gelu(self.together(torch.cat(whole, dim=1) / SHRINK))
+        parts = [
+            entries.sum_of_rows(gelu(self.of_row(entries.row_sums(y)))),
+            entries.sum_of_columns(gelu(self.of_column(entries.column_sums(y)))),
+            entries.sum_of_entries(gelu(self.of_entry(y))),
+        ]
+        return gelu(self.together(torch.cat(parts, dim=1) / SHRINK))

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from cicy_utils import metrics
-from cicy_utils.graph import degrees, graph_entries
+from cicy_utils.graph import Everything, Filled, degrees
 from cicy_utils.models import build_model
 from cicy_utils.steps import scale
 
@@ -48,15 +48,15 @@ def test_entries_know_their_rows_and_columns():
     matrices = torch.zeros(2, 16, 20, dtype=torch.long)
     matrices[0, 0, 0] = 6
     matrices[1, :2, :2] = torch.tensor([[1, 1], [1, 5]])
-    entries = graph_entries(matrices, zeros=False)
+    entries = Filled(matrices)
     assert entries.values.tolist() == [6, 1, 1, 1, 5]
     assert entries.row.tolist() == [0, 1, 1, 2, 2]
     assert entries.column.tolist() == [0, 1, 2, 1, 2]
+    assert entries.matrix.tolist() == [0, 1, 1, 1, 1]
     assert entries.matrix_of_row.tolist() == entries.matrix_of_column.tolist() == [0, 1, 1]
     sums_and_numbers = [[6, 1, 6, 1], [2, 2, 2, 2], [2, 2, 6, 2], [6, 2, 2, 2], [6, 2, 6, 2]]
     assert (4 * degrees(entries)).tolist() == sums_and_numbers
-    everywhere = degrees(graph_entries(matrices, zeros=True))
-    assert torch.equal(everywhere[matrices.flatten() != 0], degrees(entries))
+    assert torch.equal(degrees(Everything(matrices))[matrices != 0], degrees(entries))
 
 
 def test_a_matrix_does_not_depend_on_its_batch(graph, cicy4_sample):
