@@ -23,7 +23,6 @@ from torch import Tensor
 STATE_FILE = "checkpoint.pt"
 WEIGHTS_FILE = "weights.safetensors"
 SMALL_WEIGHTS_FILE = "weights.float16.safetensors"  # a copy to be kept with the project
-HISTORY_FILE = "history.csv"
 METADATA_KEY = "cicy_utils"
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Executor, Future, ThreadPoolExecutor
@@ -18,6 +17,7 @@ from typing import TypeVar
 import numpy as np
 
 from cicy_utils.batch.cluster import Lost, from_options
+from cicy_utils.places import cores
 
 LENGTH = 10_000
 # Chunks that are sent before the first of them has ended. It bounds the memory for what waits,
@@ -63,7 +63,7 @@ def threads_unless(executor: Executor | None, workers: int | None = None) -> Ite
     if executor is not None:
         yield executor
         return
-    with ThreadPoolExecutor(workers or os.cpu_count()) as threads:
+    with ThreadPoolExecutor(workers or cores()) as threads:
         yield threads
 
 

@@ -15,7 +15,7 @@ from cicy_utils.data import Cicy4
 from cicy_utils.devices import resolve_device
 from cicy_utils.models import HodgeNetwork
 from cicy_utils.splits import Split
-from cicy_utils.training import FitResult, Run, TrainConfig, fit_many, predict
+from cicy_utils.training import FitResult, NoResult, Run, TrainConfig, predict, try_many
 
 if TYPE_CHECKING:
     from cicy_utils.retraining import Checkpoint
@@ -39,8 +39,9 @@ def train_seeds(
 ) -> dict[int, Path]:
     """Train a model and evaluate it, once for each seed and in a folder for each.
 
-    On a GPU the trainings run side by side, elsewhere one after the other. Ctrl-C ends the one at
-    work and lets no other begin; called again, all go on.
+    On a GPU the trainings run side by side, elsewhere one after the other. Ctrl-C ends those at
+    work and lets no other begin; called again, all go on. What keeps one seed from having weights
+    does not keep the others from being trained and evaluated.
 
     name, shape: as of ``models.build_model``; config: with any seed; run_dir: of the first seed,
     see ``records.seed_folders``, whose result is returned, without what Ctrl-C has kept from
@@ -49,6 +50,7 @@ def train_seeds(
 
     Raises:
         ValueError: as of ``training.fit``; or start holds another network than the one asked for.
+        FloatingPointError, OutOfTime: as of ``training.fit``, when all others are evaluated.
         KeyboardInterrupt: there are no weights of the first seed.
     """
     folders = records.seed_folders(run_dir, seeds)
@@ -60,15 +62,18 @@ def train_seeds(
         before = start and start.trained_on
         runs.append(Run(model, data, split, replace(config, seed=seed), folder, before))
     side_by_side = resolve_device(config.device, config.precision).type == "cuda"
-    done = {}
+    changes = [] if recipe == "paper" else [f"the {recipe} recipe"]
+    if data.layout != recipes.layout(recipe):
+        changes.append(f"layout {data.layout} instead of {recipes.layout(recipe)}")
+    if start is not None:
+        changes.append(f"started from {start.name}")
+    done, failures = {}, []
     for group in [runs] if side_by_side else [[run] for run in runs]:
-        try:
-            results = fit_many(group)
-        except KeyboardInterrupt:
-            if not done:
-                raise
-            break
-        for run, result in zip(group, results, strict=True):
+        outcomes = try_many(group)
+        for run, result in zip(group, outcomes, strict=True):
+            if not isinstance(result, FitResult):
+                failures.append(result)
+                continue
             done[run.config.seed] = run.run_dir
             record = evaluate_run(
                 run.model,
@@ -80,14 +85,23 @@ def train_seeds(
                 notebook=notebook,
                 name=recipes.result_name(name, recipe),
                 recipe=recipes.settings(recipe),
-                changes=([] if recipe == "paper" else [f"the {recipe} recipe"])
-                + ([] if start is None else [f"started from {start.name}"]),
+                changes=changes,
             )
             if start is not None:
                 records.write_metrics(run.run_dir, **record | {"checkpoint": start.name})
-        if any(result.stop_reason == "interrupted" for result in results):
+        if any(map(_by_hand, outcomes)):
             break
+    for failure in failures:
+        if seeds[0] not in done or not isinstance(failure, KeyboardInterrupt):
+            raise failure
     return done
+
+
+def _by_hand(outcome: FitResult | NoResult) -> bool:
+    """Whether Ctrl-C ended a training."""
+    if isinstance(outcome, FitResult):
+        return outcome.stop_reason == "interrupted"
+    return isinstance(outcome, KeyboardInterrupt)
 
 
 def evaluate_run(

@@ -38,7 +38,6 @@ from cicy_utils.splits import cv_folds, split_72, split_80
 
 DATA_NOTEBOOK = "00_data"
 SPLIT_SEED = 42  # as the notebooks have it
-HISTORY_FILE = "history.csv"
 
 
 @dataclass(frozen=True)
@@ -221,7 +220,7 @@ def _choose(figure: PaperFigure, groups: list[list[dict]]) -> tuple[list[dict], 
             record
             for record in group
             if paper.key(record) in order
-            and (not curves or (record["folder"] / HISTORY_FILE).is_file())
+            and (not curves or (record["folder"] / records.HISTORY_FILE).is_file())
         ]
         for group in groups
     ]
@@ -242,7 +241,7 @@ def _draw_results(figure: PaperFigure, used: list[dict], title: str, label: str)
                 (f"{name}, seed {record['seed']}" if several else name, record)
                 for name, record in runs
             ]
-        histories = [(name, pd.read_csv(record["folder"] / HISTORY_FILE)) for name, record in runs]
+        histories = [(name, records.read_history(record["folder"])) for name, record in runs]
         draw = plots.loss_curves if figure.kind == "losses" else plots.training_curves
         return draw(histories, **words)
     if figure.kind == "accuracies":

@@ -99,6 +99,11 @@ class Seen:
         """Seconds since it was renewed, as far as the clocks agree."""
         return max(0.0, time.time() - self.renewed / 1e9)
 
+    @property
+    def is_held(self) -> bool:
+        """Whether its process is at work; one of another machine, as long as it renews it."""
+        return not self.is_dead and (self.is_alive or self.age < EXPIRY_SECONDS)
+
 
 class Lease:
     """What ``hold`` yields."""

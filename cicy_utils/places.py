@@ -1,4 +1,4 @@
-"""Where things lie and how long there is time: in a Kaggle notebook, or anywhere else.
+"""Where things lie, how long there is time and how many cores: on Kaggle, or anywhere else.
 
 What is attached to a Kaggle notebook as input lies under /kaggle/input, read-only, in one of two
 layouts:
@@ -34,6 +34,13 @@ def kaggle() -> Path | None:
     """The folder with input/ and working/ of a Kaggle notebook, None anywhere else."""
     root = Path(os.environ.get(ROOT_VARIABLE, "/kaggle"))
     return root if (root / "working").is_dir() else None
+
+
+def cores() -> int:
+    """How many cores this process may use, which can be fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def attached(root: Path) -> list[Path]:

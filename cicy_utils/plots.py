@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 SYMBOLS = {name: f"$h^{{{name[1]},{name[2]}}}$" for name in HODGE_NAMES}
 
 # Colours differ in lightness as well as in hue, lines in dashes as well: grey prints stay clear.
-DARK, MIDDLE, LIGHT = "#12355b", "#d1495b", "#8fa3b8"
+DARK, MIDDLE = "#12355b", "#d1495b"
 LINES = (
     {"color": "black", "linestyle": "-", "linewidth": 1.0},
     {"color": DARK, "linestyle": "-", "linewidth": 2.0},

@@ -9,6 +9,7 @@ where it stopped.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -249,8 +250,8 @@ def markdown(trials: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Explore, print the table, and write every trial as CSV where asked."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Explore, print the table, and write every trial as CSV where asked; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m cicy_utils.recipes", description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--model", choices=CANDIDATES, default="LSTM-448", help="(%(default)s)")
@@ -265,20 +266,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     candidates = CANDIDATES[options.model]
     if unknown := set(options.only or ()) - set(candidates):
         parser.error(f"no candidates {sorted(unknown)}; choose of {list(candidates)}")
-    trials = explore(
-        {name: candidates[name] for name in options.only or candidates},
-        options.seeds,
-        options.folder,
-        model=options.model,
-        hidden_size=options.hidden_size,
-        subset=options.subset,
-        epochs=options.epochs,
-        precision=options.precision,
-    )
+    try:
+        trials = explore(
+            {name: candidates[name] for name in options.only or candidates},
+            options.seeds,
+            options.folder,
+            model=options.model,
+            hidden_size=options.hidden_size,
+            subset=options.subset,
+            epochs=options.epochs,
+            precision=options.precision,
+        )
+    except KeyboardInterrupt:
+        print("Stopped. Run the same command again to go on.", file=sys.stderr)
+        return 130
     print(markdown(trials))
     if options.output:
         trials.round(4).to_csv(options.output, index=False)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 LIST_SIZE = 905_684  # configurations in the complete list, products excluded
 METRICS_FILE = "metrics.json"
+HISTORY_FILE = "history.csv"
 TRAINED_ON_FILE = "trained_on.npz"
 SETTINGS_VARIABLE = "CICY_SETTINGS"  # the fingerprint of the settings that a notebook was given
 PACKAGES = ("torch", "numpy", "pandas", "scikit-learn", "numba", "matplotlib")
@@ -123,9 +124,7 @@ def environment() -> dict[str, Any]:
         "packages": packages,
         "platform": platform.platform(),
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count(),
+        "cores": places.cores(),
         "gpu": gpu,
         "cuda": torch.version.cuda if gpu else None,
     }
@@ -261,9 +260,9 @@ def read_history(run_dir: Path | str) -> pd.DataFrame:
     """The history.csv of a run folder, one row an epoch; FileNotFoundError when there is none."""
     import pandas as pd  # slow to import, and most of this module does without
 
-    path = Path(run_dir) / "history.csv"
+    path = Path(run_dir) / HISTORY_FILE
     if not path.is_file():
-        raise FileNotFoundError(f"no history.csv in {run_dir}: nothing has been trained there")
+        raise FileNotFoundError(f"no {HISTORY_FILE} in {run_dir}: nothing has been trained there")
     return pd.read_csv(path)
 
 
@@ -400,13 +399,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
-
-
-def _cores() -> int:
-    """Cores this process may use, where the system tells."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _processor() -> str:

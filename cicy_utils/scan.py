@@ -383,7 +383,7 @@ def _words(settings: dict[str, Any]) -> str:
 
 
 def _history(folder: Path) -> pd.DataFrame:
-    path = folder / checkpoint.HISTORY_FILE
+    path = folder / records.HISTORY_FILE
     return pd.read_csv(path) if path.is_file() else pd.DataFrame()
 
 

@@ -138,8 +138,8 @@ class TrainStep:
 
     Attributes:
         total: float64 scalar on the device: the sum of the losses of all configurations seen
-            since it was last set to zero. It is fetched once an epoch, as fetching makes a GPU
-            wait for Python.
+            since it was last set to zero. It is fetched at the end of an epoch, and for the line
+            that tells of progress every few seconds, as fetching makes a GPU wait for Python.
         average: a second model, whose weights follow those of the trained one; None without
             averaging.
         follow: float32 scalar on the device: the share of the way that it follows in a step.

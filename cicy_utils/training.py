@@ -141,9 +141,11 @@ class TrainConfig:
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} must be True or False, not {getattr(self, name)!r}")
         # A list, as JSON makes of a tuple, is as good; the field itself is what a dict can hold.
-        weights = tuple(self.loss_weights)
+        listed = isinstance(self.loss_weights, list | tuple)
+        weights = tuple(self.loss_weights) if listed else ()
         if len(weights) != 4 or not all(_is_number(w) and 0 <= w < math.inf for w in weights):
-            raise ValueError(f"loss_weights must be four numbers, at least 0, not {weights!r}")
+            given = self.loss_weights
+            raise ValueError(f"loss_weights must be four numbers, at least 0, not {given!r}")
         if not any(weights):
             raise ValueError("loss_weights must not all be 0: nothing would be learned")
         object.__setattr__(self, "loss_weights", weights)
@@ -187,6 +189,9 @@ class OutOfTime(RuntimeError):
 
     What was computed is saved; the same call goes on.
     """
+
+
+NoResult = FloatingPointError | OutOfTime | KeyboardInterrupt  # instead of a ``FitResult``
 
 
 @dataclass(frozen=True)
@@ -266,6 +271,19 @@ def fit_many(runs: Sequence[Run]) -> list[FitResult]:
         FloatingPointError: as of ``fit``, after the other runs are finished.
         OutOfTime, KeyboardInterrupt: as of ``fit``, if any run has not finished an epoch.
     """
+    outcomes = try_many(runs)
+    for outcome in outcomes:
+        if not isinstance(outcome, FitResult):
+            raise outcome
+    return outcomes
+
+
+def try_many(runs: Sequence[Run]) -> list[FitResult | NoResult]:
+    """The same, but where a run has no result its error is returned, and the others have theirs.
+
+    Raises:
+        ValueError, lease.Held: as of ``fit_many``, before anything is trained.
+    """
     folders = [run.run_dir.resolve() for run in runs]
     if len(set(folders)) < len(folders):
         raise ValueError(f"two runs share a folder: {', '.join(str(path) for path in folders)}")
@@ -281,13 +299,13 @@ def _fit_many(
     identities: Sequence[tuple[dict, np.ndarray]],
     leases: Sequence[lease.Lease],
     interrupt: interrupts.Interrupt,
-) -> list[FitResult]:
+) -> list[FitResult | NoResult]:
     """The same in folders that are ours alone."""
     states = [_saved_state(run, *identity) for run, identity in zip(runs, identities, strict=True)]
 
     shared: dict[tuple[int, torch.device], steps.Tensors] = {}
     trainings: dict[int, Training] = {}
-    failures: list[FloatingPointError] = []
+    failures: dict[Training, FloatingPointError] = {}
     for number, (run, state) in enumerate(zip(runs, states, strict=True)):
         if state is not None and state["stop_reason"] in STOPPED_FOR_GOOD:
             continue
@@ -309,7 +327,7 @@ def _fit_many(
                     if training.advance():
                         still.append(training)
                 except FloatingPointError as error:
-                    failures.append(error)
+                    failures[training] = error
             active = still
         for training in active:
             training.interrupt()
@@ -324,9 +342,12 @@ def _fit_many(
     finally:
         for training in trainings.values():
             training.progress.close()
-    if failures:
-        raise failures[0]
-    return [_result(run, state) for run, state in zip(runs, states, strict=True)]
+            if training.stream is not None:  # a step on its way would change the best weights
+                training.stream.synchronize()
+    return [
+        failures.get(trainings.get(number)) or _outcome(run, state)
+        for number, (run, state) in enumerate(zip(runs, states, strict=True))
+    ]
 
 
 class Training:
@@ -690,7 +711,7 @@ def recipe_settings(config: TrainConfig) -> dict:
 def write_results(run_dir: Path, state: dict, with_weights: bool = True) -> None:
     """Write the files that others read, history and best weights, from a training state."""
     table = pd.DataFrame(state["history"]).to_csv(index=False).encode()
-    checkpoint.write_atomically(run_dir / checkpoint.HISTORY_FILE, lambda file: file.write(table))
+    checkpoint.write_atomically(run_dir / records.HISTORY_FILE, lambda file: file.write(table))
     if with_weights:
         best = best_epoch(state["history"])
         chosen = {"best_epoch": best["epoch"], "validation_loss": best["validation_loss"]}
@@ -749,6 +770,14 @@ def _interrupted(run: Run, before: dict | None) -> dict | None:
     if state["history"]:
         write_results(run.run_dir, state)
     return state
+
+
+def _outcome(run: Run, state: dict | None) -> FitResult | NoResult:
+    """The result of a run, or why it has none."""
+    try:
+        return _result(run, state)
+    except (OutOfTime, KeyboardInterrupt) as error:
+        return error
 
 
 def _result(run: Run, state: dict | None) -> FitResult:

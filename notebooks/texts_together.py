@@ -248,5 +248,3 @@ The paper picked its best models and ensembles by their accuracy on the test set
 accuracy look better than it is. Beside these picks stand those that validation makes among the
 same candidates, and the climbs. All accuracies are on the test set; best is the mean accuracy over
 the four Hodge numbers."""
-
-ENSEMBLES_RUN_TEXT = """## The run"""

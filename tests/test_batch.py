@@ -10,6 +10,7 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 import pytest
+import torch
 from small_project import COUNT, GOOD, IMPORTS, RECORD, Project, write_notebook
 
 from cicy_utils import lease
@@ -545,3 +546,10 @@ def test_run_all_tells_what_it_can_do():
     assert done.returncode == 0
     for word in ("--profile", "--only", "--run", "status", "report", "test"):
         assert word in done.stdout
+
+
+def test_with_a_gpu_the_command_itself_leaves_nothing_there(monkeypatch):
+    """What uses it is computed in another process, which has ended."""
+    assert command.without_a_trace(os.getpid) == os.getpid()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert command.without_a_trace(os.getpid) != os.getpid()

@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
-from cicy_utils import cross_validation, evaluation, records, tables, topology
+from cicy_utils import cross_validation, evaluation, recipes, records, tables, topology
 from cicy_utils.data import Cicy4
 from cicy_utils.metrics import DECODINGS, evaluate, residual_covariance
 from cicy_utils.models import build_model, count_weights
@@ -74,6 +75,70 @@ def test_ctrl_c_leaves_the_seeds_that_have_weights(small_list, tmp_path, monkeyp
     assert list(rest) == [1, 2]
     reasons = {records.read_metrics(path)["training"]["stop_reason"] for path in rest.values()}
     assert reasons == {"max_epochs"}
+
+
+def train_seeds(data, folder, seeds, config=CONFIG, **options):
+    options = dict(notebook="11_lstm_448", hidden_size=3) | options
+    return evaluation.train_seeds(
+        "LSTM-448", data, split_72(len(data)), config, seeds, folder / f"seed-{seeds[0]}", **options
+    )
+
+
+def test_ctrl_c_in_the_first_epoch_leaves_what_is_finished_side_by_side(
+    small_list, tmp_path, monkeypatch
+):
+    def press(progress):
+        if presses:
+            presses.pop()
+            signal.raise_signal(signal.SIGINT)
+        return False
+
+    train_seeds(small_list, tmp_path, [1])
+    monkeypatch.setattr(evaluation, "resolve_device", lambda *_: torch.device("cuda"))
+    with monkeypatch.context() as patch:
+        patch.setattr(Progress, "step", press)
+        presses = [1]
+        assert list(train_seeds(small_list, tmp_path, [1, 2, 3])) == [1]
+        presses = [1]
+        with pytest.raises(KeyboardInterrupt, match=r"before the first epoch in .*seed-3"):
+            train_seeds(small_list, tmp_path, [3, 1])
+    assert list(train_seeds(small_list, tmp_path, [1, 2])) == [1, 2]
+
+
+@pytest.mark.parametrize("kind", ["cpu", "cuda"])
+def test_a_seed_that_diverges_leaves_the_others_evaluated(small_list, tmp_path, monkeypatch, kind):
+    def build(name, *, seed, **shape):
+        model = build_model(name, seed=seed, **shape)
+        if seed == 1:
+            torch.nn.init.constant_(model.head[1].bias, torch.nan)
+        return model
+
+    monkeypatch.setattr(evaluation, "resolve_device", lambda *_: torch.device(kind))
+    monkeypatch.setattr(evaluation.models, "build_model", build)
+    with pytest.raises(FloatingPointError, match="training loss became nan in epoch 1"):
+        train_seeds(small_list, tmp_path, [1, 2])
+    assert records.read_metrics(tmp_path / "seed-2")["seed"] == 2
+    assert not (tmp_path / "seed-1" / "metrics.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("recipe", "layout", "words"),
+    [
+        ("paper", "stored", ""),
+        ("paper", "zeros-first", ", layout zeros-first instead of stored"),
+        ("fast", "zeros-first", ", the fast recipe"),
+        ("fast", "stored", ", the fast recipe, layout stored instead of zeros-first"),
+    ],
+)
+def test_a_label_names_the_layout_that_a_recipe_does_not_have(
+    small_list, tmp_path, recipe, layout, words
+):
+    data = replace(small_list, layout=layout)
+    config = recipes.config(recipe, max_epochs=1, device="cpu")
+    train_seeds(data, tmp_path, [1], config, recipe=recipe)
+    label = records.read_metrics(tmp_path / "seed-1")["label"]
+    words += ", hidden size 3 instead of 448"
+    assert label == f"quick run: 50 of 905,684 configurations, at most 1 epoch{words}"
 
 
 def test_answers_for_the_same_configurations_are_measured_together(small_list):

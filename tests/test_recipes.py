@@ -72,7 +72,7 @@ def test_the_label_of_the_fast_recipe_names_it_and_its_changes():
 def test_an_exploration_is_a_table_of_every_candidate_and_seed(tmp_path, monkeypatch, capsys):
     arguments = ["--only", "paper", "fast", "--seeds", "1", "2", "--subset", "200"]
     arguments += ["--epochs", "1", "--hidden-size", "4", "--folder", str(tmp_path / "trainings")]
-    recipes.main([*arguments, "--output", str(tmp_path / "all.csv")])
+    assert recipes.main([*arguments, "--output", str(tmp_path / "all.csv")]) == 0
     table = pd.read_csv(tmp_path / "all.csv")
     assert table[["candidate", "seed"]].to_numpy().tolist() == [
         ["paper", 1],
@@ -116,6 +116,15 @@ def test_half_a_training_is_not_explored(tmp_path, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             recipes.explore(candidates, **small)
     assert len(recipes.explore(candidates, **small)) == 2
+
+
+def test_an_exploration_that_is_stopped_says_how_to_go_on(monkeypatch, capsys):
+    def stop(*_arguments, **_options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(recipes, "explore", stop)
+    assert recipes.main([]) == 130
+    assert capsys.readouterr().err == "Stopped. Run the same command again to go on.\n"
 
 
 def test_the_summary_is_over_the_seeds_best_first():

@@ -187,7 +187,7 @@ def test_a_graph_that_fails_gives_way_to_eager_steps_with_a_line(
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize("name", ["LSTM-448", "CNN-LSTM-400", "ResNet-GRU-400"])
+@pytest.mark.parametrize("name", ["LSTM-448", "CNN-LSTM-400", "ResNet-GRU-400", "Graph-64"])
 @pytest.mark.parametrize("averaged", [False, True])
 def test_on_a_gpu_replays_agree_with_eager_steps(source, name, averaged):
     """Losses of 50 steps within a thousandth: sums are taken in another order."""

@@ -462,7 +462,7 @@ def test_on_a_gpu_side_by_side_equals_alone(cicy4_sample, tmp_path, capsys, prec
     split = split_72(len(cicy4_sample))
     here = {"device": "cuda", "precision": precision}
     recipe = config(**here, batch_size=16, learning_rate=1e-3, max_epochs=3)
-    names = ("LSTM-448", "CNN-LSTM-400", "ResNet-GRU-400", "LSTM-448")
+    names = ("LSTM-448", "CNN-LSTM-400", "ResNet-GRU-400", "Graph-64", "LSTM-448")
     runs = [
         Run(build_model(name, seed=n), cicy4_sample, split, recipe, tmp_path / f"{n}")
         for n, name in enumerate(names)
@@ -622,6 +622,7 @@ def test_a_split_of_another_list_is_refused(data, tmp_path):
         ("scale_targets", 1),
         ("shuffle", None),
         ("loss_weights", (1, 1, 1)),
+        ("loss_weights", 2.0),
         ("loss_weights", (0, 0, 0, 0)),
     ],
 )

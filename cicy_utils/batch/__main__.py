@@ -8,10 +8,12 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
+from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cicy_utils.batch import cluster, profiles
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+Result = TypeVar("Result")
 RESERVED = ("replaced", "interactive")
 
 
@@ -164,14 +167,14 @@ def run(options: argparse.Namespace, root: Path, stack: ExitStack) -> int:
         if len(waiting) < len(planned):
             print(f"{len(planned) - len(waiting)} of them are done already.")
         if waiting:
-            expected = estimate.estimate(waiting)
+            expected = without_a_trace(estimate.estimate, waiting)
             print(f"Estimate: {expected}.", flush=True)
             require_writable(run_dir)
             if shutil.disk_usage(run_dir).free < expected.bytes:
                 raise ValueError(f"the disk of {run_dir} has less room than that; make some")
             if isinstance(places, cluster.Workers):
                 places.require_folder(run_dir)
-            doctor.warn(root)
+            without_a_trace(doctor.warn, root)
     except (ValueError, FileNotFoundError) as error:
         print(f"bash run_all.sh: {error}", file=sys.stderr)
         return 2
@@ -260,6 +263,20 @@ def default_profile(places: runner.Places) -> str:
     if isinstance(places, cluster.Workers):
         return "paper" if places.cluster.resource == cluster.GPU else "quick"
     return "paper" if torch.cuda.is_available() else "quick"
+
+
+def without_a_trace(function: Callable[..., Result], *arguments: Any) -> Result:
+    """Call a function, where there is a GPU in a process of its own.
+
+    A process that has used a GPU keeps some of its memory until it ends, and some GPUs, on
+    clusters, take one process at a time: the notebooks' kernels need them more.
+    """
+    import torch
+
+    if not torch.cuda.is_available():  # which by itself leaves nothing there
+        return function(*arguments)
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
 
 
 def interrupt(_signal: int, _frame: object) -> None:

@@ -25,6 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from cicy_utils.places import cores
+
 ROOT = Path(__file__).resolve().parents[2]
 NEEDED_EXTRAS = ("batch", "scan")  # what `bash run_all.sh` calls for
 OPTIONAL_EXTRAS = {
@@ -188,11 +190,10 @@ def _driver() -> Cuda | None:
 
 def machine(root: Path) -> Finding:
     """Cores and memory that this process may use."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     with contextlib.suppress(OSError, ValueError):  # no such limit, or "max"
         memory = min(memory, int(Path("/sys/fs/cgroup/memory.max").read_text()))
-    text = f"{cores} cores, {memory / GIB:.1f} GiB of memory"
+    text = f"{cores()} cores, {memory / GIB:.1f} GiB of memory"
     if memory < ENOUGH_MEMORY:
         return Finding(
             NOTE, text, f"with less than {ENOUGH_MEMORY / GIB:.0f} GiB, run one notebook at a time"
@@ -319,9 +320,7 @@ def leases(root: Path) -> Finding:
     held = []
     for path in sorted((root / "results").rglob(".*.lease")):
         found = lease.look(path)
-        if found is None or found.is_dead:
-            continue
-        if found.is_alive or found.age < lease.EXPIRY_SECONDS:
+        if found is not None and found.is_held:
             who = found.holder and f"process {found.holder.pid} on {found.holder.host}"
             held.append(f"{path.parent.relative_to(root)} ({who or 'by whom is not told'})")
     if not held:

@@ -25,10 +25,9 @@ from cicy_utils.batch.execution import HTML_FILE
 from cicy_utils.batch.runner import REPLACED
 from cicy_utils.batch.status import FILE_NAME as STATUS_FILE
 from cicy_utils.batch.status import Status, told, write_text
-from cicy_utils.checkpoint import HISTORY_FILE
 from cicy_utils.data import HODGE_NAMES
 from cicy_utils.metrics import DECODINGS
-from cicy_utils.records import METRICS_FILE, QUICK, duration, merged_labels
+from cicy_utils.records import HISTORY_FILE, METRICS_FILE, QUICK, duration, merged_labels
 
 REPORT_FILE = "index.html"
 TEMPLATE = "report.html.j2"

@@ -30,6 +30,7 @@ from cicy_utils.batch.attempt import (
 from cicy_utils.batch.execution import Kernels
 from cicy_utils.batch.status import LEASE, Status, fault_of_results, last_epoch
 from cicy_utils.batch.tasks import Task
+from cicy_utils.places import cores
 from cicy_utils.records import duration
 
 REPLACED = "replaced"  # results/replaced/ takes the folders of runs made again otherwise
@@ -356,13 +357,6 @@ def environments(jobs: int) -> list[dict[str, str]]:
 def threads(jobs: int) -> str:
     """How many threads each of the kernels has that share the cores of this process."""
     return str(max(1, cores() // jobs))
-
-
-def cores() -> int:
-    """How many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def has_cores_of_its_own() -> bool:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from cicy_utils import lease
-from cicy_utils.records import METRICS_FILE, duration
+from cicy_utils.records import HISTORY_FILE, METRICS_FILE, duration
 
 FILE_NAME = "status.json"
 STATES = ("pending", "running", "done", "failed", "partial")
@@ -88,14 +88,9 @@ def told(folder: Path, status: Status) -> tuple[str, str]:
 
 
 def is_running(folder: Path) -> bool:
-    """Whether a process is at work on a run folder: it holds the lease and is there.
-
-    A process of another machine is believed to be there while it renews its lease.
-    """
+    """Whether a process is at work on a run folder, see ``lease.Seen.is_held``."""
     found = lease.look(lease.lease_file(folder, LEASE))
-    if found is None or found.is_dead:
-        return False
-    return found.is_alive or found.age < lease.EXPIRY_SECONDS
+    return found is not None and found.is_held
 
 
 def fault_of_results(folder: Path, fingerprint: str, settings: Mapping[str, Any]) -> str:
@@ -165,7 +160,7 @@ def statuses(results: Path, run: str | None = None) -> Iterator[tuple[str, Path,
 def last_epoch(folder: Path) -> str:
     """What the last line of history.csv says, in words; empty when there is none."""
     try:
-        with (folder / "history.csv").open(newline="", encoding="utf-8") as file:
+        with (folder / HISTORY_FILE).open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
         row = rows[-1]
         return (
