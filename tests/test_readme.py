@@ -18,7 +18,7 @@ from cicy_utils.verification import recorded_statistics, statistics_markdown
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 WORDS = " ".join(README.split())
-BEST = "18_graph_64/fast-44"
+BEST = "18_graph_64/fast-45"
 ACCURACIES = [f"accuracy_{name}" for name in HODGE_NAMES]
 
 
@@ -64,14 +64,16 @@ def test_what_the_text_says_of_the_best_weights_is_in_their_file():
     entry = json.loads((ROOT / "results/reference" / BEST / "reference.json").read_text())
     raw, consistent = (entry["metrics"]["test"][name] for name in ("raw", "consistent"))
     network = entry["name"].removesuffix("-fast")
-    models = paper.published().xs(72, level="split")
-    models = models[models["parameters_millions"].notna()]  # no ensembles, no folds
+    published = paper.published().xs(72, level="split")
+    alone = published["parameters_millions"].notna()  # the others are ensembles, or folds
+    models, best_ensembles = published[alone], published[~alone][ACCURACIES].max()
     assert len(models) == 12
     best, of_h22 = models[ACCURACIES].max(), models["accuracy_h22"].idxmax()
     for sentence in (
         f"**`{network}` is right more often than any of the paper's twelve networks, on all four "
         f"Hodge numbers**: {percent(raw[name] for name in ACCURACIES)} % (raw), "
         f"beside {percent(best)} % for the best of these",
+        f"and {percent(best_ensembles)} % for the best ensembles",
         f"all four right for {consistent['accuracy_all']:.2f} % of the test set",
         f"the mean squared error on $h^{{2,2}}$ is {raw['mse_h22']:.1f}, and "
         f"{models['mse_h22'][of_h22]:.1f} for {of_h22}",
@@ -79,7 +81,7 @@ def test_what_the_text_says_of_the_best_weights_is_in_their_file():
         f"has {percent(models.loc['LSTM-448', ACCURACIES])} % for it",
     ):
         assert sentence in WORDS
-    assert all(raw[name] > best[name] for name in ACCURACIES)
+    assert all(raw[name] > max(best[name], best_ensembles[name]) for name in ACCURACIES)
 
 
 def test_what_the_text_says_of_the_exploration_is_in_its_table():
