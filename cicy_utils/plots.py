@@ -568,8 +568,11 @@ def _accuracy_by_value(ax: Axes, true: np.ndarray, right: np.ndarray) -> None:
         edges = np.unique(np.geomspace(low, high + 1, 17).round()) - 0.5
         edges[0] = min(edges[0], true.min() - 0.5)
         ax.set_xscale("log" if edges[0] > 0 else "symlog")
-        round_numbers = [m * 10**k for k in range(5) for m in (1, 2, 3, 5)]
-        ticks = [number for number in round_numbers if low <= number <= high]
+        for leading in ((1, 2, 3, 5), (1, 2, 5)):
+            round_numbers = [m * 10**k for k in range(5) for m in leading]
+            ticks = [number for number in round_numbers if low <= number <= high]
+            if len(ticks) <= 5:  # more would run into each other
+                break
         ax.set_xticks(ticks, [f"{number:,}" for number in ticks])
         ax.set_xticks([], minor=True)
     totals = np.histogram(true, edges)[0]
