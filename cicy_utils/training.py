@@ -263,7 +263,8 @@ def fit_many(runs: Sequence[Run]) -> list[FitResult]:
     the order of sums on a GPU.
 
     Args:
-        runs: what ``fit`` would be called with; every one needs a folder of its own.
+        runs: what ``fit`` would be called with; every one needs a folder of its own. On a GPU no
+            more than 16: each takes two of the 32 streams that PyTorch has before it shares them.
 
     Raises:
         ValueError, lease.Held: as of ``fit``, before anything is trained; or two runs share a

@@ -50,19 +50,24 @@ class Estimate:
 def estimate(tasks: Sequence[Task]) -> Estimate:
     """Time and disk of tasks that have yet to run.
 
-    One model, the largest, is timed; the time of the others goes by their number of weights, each
-    of which a recurrent network uses once per row and a graph network about as often.
+    The largest network is timed, of graph networks and of all others; the time of the rest of its
+    kind goes by their number of weights, each of which is used equally often.
+
+    Raises:
+        ValueError: a task asks for a network that cannot be built.
     """
     seconds = NOTEBOOK_SECONDS * len(tasks)
     size = NOTEBOOK_BYTES * len(tasks)
     trained = [task for task in tasks if task.model]
     if not trained:
         return Estimate(seconds, size, "")
-    weights = {
-        task.run_dir: models.count_weights(models.build_model(task.model)) for task in trained
-    }
-    timed = max(trained, key=lambda task: weights[task.run_dir])
-    rate, device = samples_per_second(timed)
+    weights = {task.run_dir: models.count_weights(_network(task)) for task in trained}
+    per_second = {}  # how many weights a kind uses
+    for kind in {_is_graph(task) for task in trained}:
+        alike = (task for task in trained if _is_graph(task) == kind)
+        timed = max(alike, key=lambda task: weights[task.run_dir])
+        rate, device = samples_per_second(timed)
+        per_second[kind] = rate * weights[timed.run_dir]
     for task in trained:
         n = task.settings["SUBSET"] or LIST_SIZE
         parts = splits.split_72(n, task.settings["SPLIT_SEED"]).sizes
@@ -70,7 +75,7 @@ def estimate(tasks: Sequence[Task]) -> Estimate:
         passes += (n + parts["test"]) * FORWARD_SHARE  # every part once, the test set permuted too
         repetitions = len(task.folders)  # one for each seed
         repetitions *= task.settings.get("TRIALS", 1)  # of a scan
-        seconds += repetitions * passes / rate * weights[task.run_dir] / weights[timed.run_dir]
+        seconds += repetitions * passes * weights[task.run_dir] / per_second[_is_graph(task)]
         size += repetitions * weights[task.run_dir] * BYTES_PER_WEIGHT
         size += repetitions * n * BYTES_PER_PREDICTION
     return Estimate(seconds, size, device)
@@ -86,7 +91,7 @@ def samples_per_second(task: Task) -> tuple[float, str]:
     source = steps.to_device(Cicy4(matrices, hodge, "timing", "stored", ""), device)
     batch = torch.arange(batch_size, device=device)
     with devices.matrix_precision(settings["PRECISION"]):
-        model = models.build_model(task.model).to(device)
+        model = _network(task).to(device)
         optimizer = steps.adamw(model, weight_decay=0.0)
         loss = steps.HodgeLoss().to(device)
         step = steps.TrainStep(model, source, loss, optimizer, precision=settings["PRECISION"])
@@ -100,6 +105,22 @@ def samples_per_second(task: Task) -> tuple[float, str]:
             seconds.append(time.perf_counter() - started)
     # The median: a step during which another program had the processor says nothing.
     return batch_size / float(np.median(seconds)), devices.device_name(device)
+
+
+def _network(task: Task) -> models.HodgeNetwork:
+    """Of a task; the largest that a scan may try."""
+    settings = task.settings
+    layers = max(settings["LAYERS"]) if "LAYERS" in settings else settings.get("NUM_LAYERS")
+    return models.build_model(
+        task.model,
+        hidden_size=settings.get("HIGHEST_HIDDEN", settings.get("HIDDEN_SIZE")),
+        num_layers=layers,
+        bidirectional=settings.get("BIDIRECTIONAL"),
+    )
+
+
+def _is_graph(task: Task) -> bool:
+    return models.MODELS[task.model].block == "graph"
 
 
 def _recipe(task: Task) -> TrainConfig:

@@ -1,0 +1,75 @@
+"""The estimate of a batch: which networks are timed, and what follows for the others."""
+
+from pathlib import Path
+
+import pytest
+
+from cicy_utils.batch import estimate, tasks
+from cicy_utils.models import build_model, count_weights
+
+ROOT = Path(__file__).resolve().parents[1]
+RATE = 50.0  # configurations a second
+
+
+@pytest.fixture
+def timed(monkeypatch):
+    """The tasks whose steps are timed, each of which takes equally long."""
+    found = []
+
+    def samples_per_second(task):
+        found.append(task)
+        return RATE, "some device"
+
+    monkeypatch.setattr(estimate, "samples_per_second", samples_per_second)
+    return found
+
+
+def plan(folder: Path, *only: str, **overrides: object) -> list[tasks.Task]:
+    given = {"SUBSET": 1000, "MAX_EPOCHS": 10} | overrides
+    overrides = {name: str(value) for name, value in given.items()}  # as on a command line
+    return tasks.plan("paper", folder, ROOT / "notebooks", only=only, overrides=overrides)
+
+
+def test_the_largest_of_each_kind_is_timed(tmp_path, timed):
+    planned = plan(tmp_path, "09", "12", "18")
+    found = estimate.estimate(planned)
+    assert sorted(task.model for task in timed) == ["Graph-64", "LSTM-456"]
+    # 720 configurations to train on and 80 to validate; then all, and the test set once more.
+    passes = 10 * (720 + 80 / 4) + (1000 + 200) / 4
+    small, large = (count_weights(build_model(name)) for name in ("LSTM-400", "LSTM-456"))
+    trainings = passes / RATE * (small / large + 1 + 1)
+    assert found.seconds == pytest.approx(3 * estimate.NOTEBOOK_SECONDS + trainings)
+    assert str(found).endswith("from 10 training steps on some device")
+
+
+@pytest.mark.parametrize(
+    ("number", "shape", "network"),
+    [
+        ("12", {}, {}),
+        ("12", {"HIDDEN_SIZE": 16}, {"hidden_size": 16}),
+        ("12", {"NUM_LAYERS": 3, "BIDIRECTIONAL": True}, {"num_layers": 3, "bidirectional": True}),
+        ("16", {"MODEL": "LSTM-456", "TRIALS": 1}, {"hidden_size": 512}),
+        (
+            "16",
+            {"MODEL": "LSTM-456", "TRIALS": 1, "HIGHEST_HIDDEN": 300, "LAYERS": [1, 3]},
+            {"hidden_size": 300, "num_layers": 3},
+        ),
+    ],
+)
+def test_weights_are_those_of_the_network_asked_for(tmp_path, timed, number, shape, network):
+    found = estimate.estimate(plan(tmp_path, number, **shape))
+    weights = count_weights(build_model("LSTM-456", **network))
+    files = estimate.NOTEBOOK_BYTES + 1000 * estimate.BYTES_PER_PREDICTION
+    assert found.bytes == weights * estimate.BYTES_PER_WEIGHT + files
+
+
+def test_what_is_not_trained_takes_its_notebook_s_time(tmp_path, timed):
+    found = estimate.estimate(tasks.plan("paper", tmp_path, ROOT / "notebooks", only=["17"]))
+    assert (found.seconds, found.bytes) == (estimate.NOTEBOOK_SECONDS, estimate.NOTEBOOK_BYTES)
+    assert not timed
+    assert "steps" not in str(found)
+
+
+def test_a_network_that_cannot_be_built_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="hidden_size"):
+        estimate.estimate(plan(tmp_path, "12", HIDDEN_SIZE=0))
