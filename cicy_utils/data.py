@@ -120,6 +120,11 @@ def load_cicy4(
     )
 
 
+def crop(matrix: np.ndarray) -> np.ndarray:
+    """A matrix, (rows, columns), without its rows and columns of zeros."""
+    return matrix[matrix.any(axis=1)][:, matrix.any(axis=0)]
+
+
 def arrange(matrices: np.ndarray, layout: str) -> np.ndarray:
     """The same matrices with their rows in another order.
 

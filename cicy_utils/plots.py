@@ -27,10 +27,12 @@ from matplotlib.ticker import (
     NullFormatter,
 )
 
-from cicy_utils.data import HODGE_NAMES, MAX_ENTRY, Cicy4
+from cicy_utils.data import HODGE_NAMES, MAX_ENTRY, Cicy4, crop
 
 if TYPE_CHECKING:
     from IPython.display import HTML
+
+    from cicy_utils.records import Predictions
 
 SYMBOLS = {name: f"$h^{{{name[1]},{name[2]}}}$" for name in HODGE_NAMES}
 
@@ -95,7 +97,7 @@ def configuration_matrices(matrices: Sequence[np.ndarray], titles: Sequence[str]
     matrices: (m, K) each, rows and columns of zeros left out of the drawing. The projective
     space of every row stands at its left, the polynomials p_1 ... p_K above.
     """
-    cropped = [_crop(np.asarray(matrix)) for matrix in matrices]
+    cropped = [crop(np.asarray(matrix)) for matrix in matrices]
     rows = max(len(matrix) for matrix in cropped)
     widths = [max(matrix.shape[1], 4) for matrix in cropped]
     with rc_context(STYLE | {"axes.grid": False}):
@@ -348,21 +350,18 @@ def scan(trials: pd.DataFrame, *, title: str = "Scan", label: str = "") -> Figur
     return figure
 
 
-def errors(
-    predictions: np.ndarray, labels: np.ndarray, *, title: str = "Errors", label: str = ""
-) -> Figure:
+def errors(test: Predictions, *, title: str = "Errors", label: str = "") -> Figure:
     """Above, by how much rounded predictions miss; below, at which values they are right.
 
-    predictions float (n, 4) raw; labels integer (n, 4). Bars at both ends of the upper panels
-    collect everything beyond.
+    Bars at both ends of the upper panels collect everything beyond.
     """
-    predictions, labels = np.rint(predictions), np.asarray(labels)
+    rounded = np.rint(test.predictions)
     with rc_context(STYLE):
         figure = Figure(figsize=(11, 5.6))
         upper, lower = figure.subplots(2, 4)
         for column, name in enumerate(HODGE_NAMES):
-            true = labels[:, column]
-            difference = predictions[:, column] - true
+            true = test.labels[:, column]
+            difference = rounded[:, column] - true
             _error_histogram(upper[column], difference)
             upper[column].set(title=SYMBOLS[name], xlabel="predicted less true value")
             _accuracy_by_value(lower[column], true, difference == 0)
@@ -512,10 +511,6 @@ def climb(path: pd.DataFrame, *, title: str = "Hill climbing", label: str = "") 
 def _title(figure: Figure, title: str, label: str) -> None:
     lines = textwrap.wrap(label, round(11 * figure.get_figwidth()))  # about 11 letters an inch
     figure.suptitle("\n".join([title, *lines]), fontsize=11)
-
-
-def _crop(matrix: np.ndarray) -> np.ndarray:
-    return matrix[matrix.any(axis=1)][:, matrix.any(axis=0)]
 
 
 def _draw_matrix(ax: Axes, matrix: np.ndarray) -> None:

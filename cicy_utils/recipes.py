@@ -22,6 +22,7 @@ from cicy_utils.records import PAPER_RECIPE
 if TYPE_CHECKING:
     from cicy_utils.training import TrainConfig
 
+LOSS_SETTINGS = ("huber_delta", "loss_weights")  # what the notebooks' parameter LOSS may hold
 MEASURES = ["accuracy_h11", "accuracy_h21", "accuracy_h31", "accuracy_h22", "accuracy_all"]
 
 
@@ -60,19 +61,26 @@ GRAPH = FAST.changed(learning_rate=0.002)  # of our own network, in its notebook
 RECIPES = {"paper": PAPER, "fast": FAST}
 
 
-def config(recipe: str, **changes: Any) -> TrainConfig:
+def config(recipe: str, *, loss: Mapping[str, Any] | None = None, **changes: Any) -> TrainConfig:
     """The settings of a recipe, with changes; one that is None changes nothing.
+
+    loss: changes of ``LOSS_SETTINGS`` only.
 
     Raises:
         ValueError: there is no such recipe or setting, or as of ``training.TrainConfig``.
     """
     from cicy_utils.training import TrainConfig  # brings torch, which names do not need
 
-    known = [setting.name for setting in fields(TrainConfig)]
-    if unknown := ", ".join(sorted(changes.keys() - set(known))):
-        raise ValueError(f"a training has no setting {unknown}; it has {', '.join(known)}")
-    changes = {name: value for name, value in changes.items() if value is not None}
+    loss = loss or {}
+    _require_known(loss, LOSS_SETTINGS, "a loss")
+    _require_known(changes, [setting.name for setting in fields(TrainConfig)], "a training")
+    changes = {name: value for name, value in {**changes, **loss}.items() if value is not None}
     return TrainConfig(**{**_recipe(recipe).settings, **changes})
+
+
+def _require_known(given: Mapping[str, Any], known: Sequence[str], what: str) -> None:
+    if unknown := ", ".join(sorted(given.keys() - set(known))):
+        raise ValueError(f"{what} has no setting {unknown}; it has {', '.join(known)}")
 
 
 def settings(recipe: str) -> dict[str, Any]:

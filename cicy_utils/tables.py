@@ -17,7 +17,7 @@ from pandas.io.formats.style import Styler
 from torch import nn
 
 from cicy_utils import cross_validation, ensembles, metrics, paper, prediction, records, topology
-from cicy_utils.data import HODGE_NAMES
+from cicy_utils.data import HODGE_NAMES, Cicy4, crop
 from cicy_utils.models import describe
 from cicy_utils.records import Predictions, duration
 from cicy_utils.splits import Split
@@ -40,6 +40,8 @@ STOP_REASONS = {
 # Sizes of an error that share a row: edges, the lower one excluded.
 ERRORS = [-1, 0, 1, 2, 5, 10, 20, 50, float("inf")]
 ERROR_NAMES = ["right", "1", "2", "3 to 5", "6 to 10", "11 to 20", "21 to 50", "more than 50"]
+H22 = HODGE_NAMES.index("h22")
+NOTATION_WIDTH = 40  # characters of a configuration matrix in a table
 LABEL_WIDTH = 100  # characters; a caption does not wrap by itself, tables are narrow
 CSS = [
     {
@@ -297,6 +299,46 @@ def misses(predictions: Predictions, label: str = "") -> Styler:
     counts = metrics.misses(predictions.predictions, predictions.labels)
     table = counts.groupby(pd.cut(counts.index, ERRORS, labels=ERROR_NAMES), observed=True).sum()
     return style(table, "Test configurations by size of the error", label)
+
+
+def largest_errors(
+    predictions: Predictions, data: Cicy4, label: str = "", *, count: int = 10
+) -> Styler:
+    """The test configurations farthest off in h22, and their shares of its mean squared error.
+
+    data: the list that the indices of the predictions belong to.
+    """
+    rounded = metrics.decode(predictions.predictions, "raw")
+    squares = (rounded[:, H22] - predictions.labels[:, H22].astype(np.int64)) ** 2
+    farthest = np.argsort(-squares, kind="stable")[:count]
+    shares = 100 * squares[farthest] / max(squares.sum(), 1)
+    table = pd.DataFrame(
+        {
+            "configuration": [
+                _notation(matrix) for matrix in data.matrices[predictions.indices[farthest]]
+            ],
+            "exact": [_quadruple(label) for label in predictions.labels[farthest]],
+            "network": [_quadruple(answer) for answer in rounded[farthest]],
+            "share (%)": shares,
+        }
+    )
+    caption = (
+        f"Test configurations with the largest error in {SYMBOLS['h22']}, and their shares of its "
+        f"mean squared error: {shares.sum():.1f} % together"
+    )
+    return style(table, caption, label)
+
+
+def _notation(matrix: np.ndarray) -> str:
+    """[1 | 1 1], [5 | 1 5], or how many rows and columns there are where that would be long."""
+    matrix = crop(matrix)
+    rows = (f"[{row.sum() - 1} | {' '.join(map(str, row))}]" for row in matrix)
+    text = ", ".join(rows)
+    return text if len(text) <= NOTATION_WIDTH else "{} × {} matrix".format(*matrix.shape)
+
+
+def _quadruple(numbers: np.ndarray) -> str:
+    return f"({', '.join(f'{number:,}' for number in numbers)})"
 
 
 def architecture(model: nn.Module, label: str = "") -> Styler:

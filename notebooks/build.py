@@ -188,7 +188,7 @@ cicy4 = data.load_cicy4(SOURCE, layout=LAYOUT or recipes.layout(RECIPE), subset=
 split = splits.split_72(len(cicy4), seed=SPLIT_SEED)
 changes = dict(learning_rate=LEARNING_RATE, batch_size=BATCH_SIZE, max_epochs=MAX_EPOCHS)
 place = dict(device=DEVICE, precision=PRECISION, max_hours=MAX_HOURS)
-config = recipes.config(RECIPE, **changes, **place, **LOSS, patience=PATIENCE)
+config = recipes.config(RECIPE, **changes, **place, loss=LOSS, patience=PATIENCE)
 shape = dict(@shape)
 runs = dict(notebook=NOTEBOOK, recipe=RECIPE, start=retraining.start(CHECKPOINT, cicy4, split))
 folders = evaluation.train_seeds(MODEL, cicy4, split, config, SEEDS, run_dir, **runs, **shape)
@@ -234,8 +234,11 @@ both ends collect everything beyond). Below, the share of right answers for conf
 given exact value: large Hodge numbers are rare in the list, so a network has seen few of them."""
 
 ERRORS = """test = records.load_predictions(run_dir, "test")
-errors = plots.errors(test.predictions, test.labels, title=f"{MODEL}: test set", label=label)
-plots.save(errors, run_dir, "errors")"""
+plots.save(plots.errors(test, title=f"{MODEL}: test set", label=label), run_dir, "errors")"""
+
+LARGEST_TEXT = r"""Squares let a few large errors rule a mean. These are the largest ones in
+$h^{2,2}$, with the quadruples $(h^{1,1}, h^{2,1}, h^{3,1}, h^{2,2})$. The largest numbers belong to
+the smallest matrices, of which the list has few and a training set fewer."""
 
 DECODINGS_TEXT = r"""## Four decodings
 
@@ -311,6 +314,8 @@ def model_notebook(number: int, name: str) -> tuple[str, nbformat.NotebookNode]:
         _text("errors-text", ERRORS_TEXT),
         _code("errors", ERRORS),
         _code("misses", "tables.misses(test, label)"),
+        _text("largest-text", LARGEST_TEXT),
+        _code("largest", "tables.largest_errors(test, cicy4, label)"),
         _text("decodings-text", DECODINGS_TEXT),
         _code("decodings", "tables.decodings(record)"),
         _text("permuted-text", GRAPH_PERMUTED_TEXT if name == GRAPH else PERMUTED_TEXT),

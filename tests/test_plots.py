@@ -10,6 +10,7 @@ from matplotlib.image import imread
 
 from cicy_utils import plots
 from cicy_utils.data import Cicy4
+from cicy_utils.records import Predictions
 
 LABEL = "quick run: 4 of 905,684 configurations"
 HODGE = np.array([[1, 0, 426, 1752], [2, 0, 350, 1452], [2, 0, 350, 1452], [4, 0, 108, 492]])
@@ -22,6 +23,10 @@ HISTORY = pd.DataFrame(
         "seconds": [1.0, 1.0, 1.0],
     }
 )
+
+
+def answers(predictions) -> Predictions:
+    return Predictions(np.arange(len(HODGE)), predictions, HODGE)
 
 
 def small_list() -> Cicy4:
@@ -69,7 +74,7 @@ FIGURES = {
     "examples": lambda: plots.examples(small_list(), label=LABEL),
     "distributions": lambda: plots.hodge_distributions({"all": HODGE}, label=LABEL),
     "training": lambda: plots.training_curve(HISTORY, label=LABEL),
-    "errors": lambda: plots.errors(HODGE + 0.4, HODGE, label=LABEL),
+    "errors": lambda: plots.errors(answers(HODGE + 0.4), label=LABEL),
 }
 
 
@@ -130,7 +135,7 @@ def test_errors_show_shares_of_the_test_set():
     predictions = HODGE.astype(float)
     predictions[0] += 3
     predictions[1] += 10_000  # beyond the last bar
-    axes = plots.errors(predictions, HODGE).axes
+    axes = plots.errors(answers(predictions)).axes
     for ax in axes[:4]:
         assert ax.patches[0].get_data().values.sum() == pytest.approx(100)
     heights = {bar.get_x() + 0.5: bar.get_height() for bar in axes[4].containers[1]}

@@ -27,6 +27,16 @@ def test_what_is_none_is_the_recipes_own():
         recipes.config("fast", delta=0.01, rate=1)
 
 
+def test_the_loss_changes_nothing_but_the_loss():
+    config = recipes.config("fast", loss={"huber_delta": 0.01, "loss_weights": None}, seed=7)
+    fast = recipes.config("fast", seed=7)
+    assert config == dataclasses.replace(fast, huber_delta=0.01)
+    assert recipes.config("fast", loss={}, seed=7) == fast
+    message = "a loss has no setting batch_size, seed; it has huber_delta, loss_weights"
+    with pytest.raises(ValueError, match=message):
+        recipes.config("fast", loss={"seed": 1, "batch_size": 7, "huber_delta": 1})
+
+
 @pytest.mark.parametrize(
     ("model", "name"), [(model, name) for model in CANDIDATES for name in CANDIDATES[model]]
 )
