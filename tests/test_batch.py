@@ -6,6 +6,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pandas as pd
@@ -15,7 +16,7 @@ from small_project import COUNT, GOOD, IMPORTS, RECORD, Project, write_notebook
 
 from cicy_utils import lease
 from cicy_utils.batch import __main__ as command
-from cicy_utils.batch import page, profiles, runner, status, summary, tasks
+from cicy_utils.batch import estimate, page, profiles, runner, status, summary, tasks
 from cicy_utils.batch.profiles import Notebook
 from cicy_utils.batch.status import Status
 
@@ -504,6 +505,18 @@ def test_wrong_parameters_exit_with_2(capsys, tmp_path):
     assert command.main(arguments, tmp_path) == 2
     assert "parameter EPOCHS" in capsys.readouterr().err
     assert not (tmp_path / "results").exists()
+
+
+def test_a_disk_with_less_room_than_the_estimate_exits_with_2(capsys, tmp_path, monkeypatch):
+    shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
+    expected = estimate.Estimate(seconds=60, bytes=3.2e9, device="")
+    monkeypatch.setattr(estimate, "estimate", lambda tasks: expected)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=3.1e9))
+    arguments = ["run", "--profile", "smoke", "--only", "00"]
+    assert command.main(arguments, tmp_path) == 2
+    assert "may take 3,200 MB, and the disk of" in (told := capsys.readouterr().err)
+    assert "has 3,100 MB left; make room" in told
+    assert not list((tmp_path / "results" / "smoke").iterdir())
 
 
 @pytest.mark.parametrize("again", [signal.SIGINT, signal.SIGTERM])

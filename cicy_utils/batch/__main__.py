@@ -170,8 +170,7 @@ def run(options: argparse.Namespace, root: Path, stack: ExitStack) -> int:
             expected = without_a_trace(estimate.estimate, waiting)
             print(f"Estimate: {expected}.", flush=True)
             require_writable(run_dir)
-            if shutil.disk_usage(run_dir).free < expected.bytes:
-                raise ValueError(f"the disk of {run_dir} has less room than that; make some")
+            require_room(run_dir, expected.bytes)
             if isinstance(places, cluster.Workers):
                 places.require_folder(run_dir)
             without_a_trace(doctor.warn, root)
@@ -241,6 +240,20 @@ def require_writable(folder: Path) -> None:
             f"nothing can be written into {folder} ({error.strerror}); make it writable and see "
             "that its disk has room, or use another clone"
         ) from error
+
+
+def require_room(folder: Path, size: float) -> None:
+    """Make sure that as many bytes can be written into a folder.
+
+    Raises:
+        ValueError: they cannot.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < size:
+        raise ValueError(
+            f"results may take {size / 1e6:,.0f} MB, and the disk of {folder} has "
+            f"{free / 1e6:,.0f} MB left; make room, or use a clone on another disk"
+        )
 
 
 def report(run: str | None, results: Path) -> int:
