@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from cicy_utils import metrics, models, recipes, records, topology, verification
+from cicy_utils import chunks, metrics, models, recipes, records, topology, verification
 from cicy_utils.data import Cicy4
 from cicy_utils.devices import resolve_device
 from cicy_utils.models import HodgeNetwork
@@ -84,7 +84,7 @@ def train_seeds(
                 run.run_dir,
                 notebook=notebook,
                 name=recipes.result_name(name, recipe),
-                recipe=recipes.settings(recipe),
+                recipe=recipes.settings(recipe, name),
                 changes=changes,
             )
             if start is not None:
@@ -318,6 +318,8 @@ def record_list(data: Cicy4, splits: Sequence[Split], run_dir: Path | str) -> di
     Besides the sections that every run has: statistics, faults (both as in
     `cicy_utils.verification`), and splits with the seed, sizes and fingerprints of each.
     """
+    with chunks.threads_unless(None) as threads:
+        faults = verification.label_faults(data, executor=threads)
     return records.write_metrics(
         run_dir,
         notebook="00_data",
@@ -325,7 +327,7 @@ def record_list(data: Cicy4, splits: Sequence[Split], run_dir: Path | str) -> di
         label=records.run_label(len(data)),
         data=data_section(data),
         statistics=verification.statistics(data),
-        faults=verification.label_faults(data),
+        faults=faults,
         splits={
             split.name: {
                 "seed": split.seed,

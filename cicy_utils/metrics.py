@@ -8,10 +8,11 @@ one of four ways, its decoding:
   Calabi-Yau four-fold (paper, eq. (12)).
 - "relation+chi": besides, h31 from h11, h21 and the Euler number chi, which is a function of the
   configuration matrix alone: chi = 6 (8 + h11 + h31 - h21).
-- "consistent": of all quadruples of integers that obey both relations with that Euler number, the
-  one nearest to the prediction. All four outputs have a say, each according to how far off it
-  usually is: distance is measured with the inverse of a robust covariance of the residuals, taken
-  on configurations that the model was not trained on.
+- "consistent": of all quadruples that obey both relations with that Euler number and can be Hodge
+  numbers (integers, h11 at least 1, the others at least 0), the one nearest to the prediction. All
+  four outputs have a say, each according to how far off it usually is: distance is measured with
+  the inverse of a robust covariance of the residuals, taken on configurations that the model was
+  not trained on.
 """
 
 from __future__ import annotations
@@ -239,42 +240,63 @@ def misses(predictions: np.ndarray, labels: np.ndarray) -> pd.DataFrame:
 def _nearest_consistent(
     predictions: np.ndarray, euler: np.ndarray, covariance: np.ndarray
 ) -> np.ndarray:
-    """The integers (N, 4) that obey both relations and are nearest in the metric covariance^-1.
+    """The Hodge numbers (N, 4) that obey both relations and are nearest in covariance^-1.
 
-    They form a lattice with two generators (``STEPS``), so this is a closest-vector problem in the
-    plane, and the answer is exact: in a reduced basis the closest vector is always a corner of the
-    parallelogram in which the target lies.
+    h11 and h21 determine the others, and the squared distance is a quadratic form of the two,
+    f = a x^2 + 2 b x y + c y^2, with x and y counted from the real pair that is nearest. The best
+    h11 for a given h21 is a rounded and clipped number. Let (h11*, h21*) be the nearest real pair
+    within the bounds. The integer pair beside it costs at most (2 a + 2 |b| + c) / 4 more, as f
+    has no slope along the bounds there, and another h21 costs at least (c - b^2 / a) (h21 - h21*)^2
+    more, so that only few have to be tried, and the answer is exact.
     """
     metric = _metric(covariance)
-    basis = _reduced_basis(metric)
-    gram = basis @ metric @ basis.T
-
+    (a, b), (_, c) = gram = STEPS @ metric @ STEPS.T
     rest = euler // 6 - 8  # h11 + h31 - h21
     origin = np.stack([0 * rest, 0 * rest, rest, 44 + 4 * rest], axis=1)
-    target = (predictions - origin) @ metric @ basis.T @ np.linalg.inv(gram)  # (N, 2), real
-    corners = np.floor(target)[:, None, :] + np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
-    away = corners - target[:, None, :]
-    nearest = np.einsum("nci,ij,ncj->nc", away, gram, away).argmin(axis=1)
-    chosen = np.take_along_axis(corners, nearest[:, None, None], axis=1)[:, 0]
-    return origin + chosen.astype(np.int64) @ basis
+    x, y = ((predictions - origin) @ metric @ STEPS.T @ np.linalg.inv(gram)).T
+
+    steepness = c - b * b / a
+    reach = np.ceil(np.sqrt((2 * a + 2 * abs(b) + c) / (4 * steepness)) + 0.5)
+    middle = np.rint(_nearest_h21(x, y, rest, gram))
+    least = np.maximum(0, 1 - rest)  # of h21, where h11 >= 1 and h31 >= 0
+    nearest = np.full(len(x), np.inf)
+    h11, h21 = np.zeros((2, len(x)))
+    for step in np.arange(-reach, reach + 1):
+        other = np.maximum(middle + step, least)
+        best = np.clip(np.rint(x - b / a * (other - y)), 1, rest + other)
+        distance = _form(gram, best - x, other - y)
+        nearer = distance < nearest
+        for kept, new in ((nearest, distance), (h11, best), (h21, other)):
+            np.copyto(kept, new, where=nearer)
+    return origin + np.stack([h11, h21], axis=1).astype(np.int64) @ STEPS
+
+
+def _nearest_h21(x: np.ndarray, y: np.ndarray, rest: np.ndarray, gram: np.ndarray) -> np.ndarray:
+    """The real h21 of the nearest real pair with h11 >= 1, h21 >= 0 and h31 >= 0.
+
+    That is (x, y) itself or, where it breaks a bound, the nearest of the nearest points on the
+    three edges h11 = 1, h31 = 0 (so that h11 = rest + h21) and least h21.
+    """
+    (a, b), (_, c) = gram
+    least = np.maximum(0, 1 - rest)
+    on_h11 = np.maximum(least, y + b / c * (x - 1))
+    # along the edge h31 = 0 both grow by 1 alike
+    on_h31 = np.maximum(least, ((a + b) * (x - rest) + (b + c) * y) / (a + 2 * b + c))
+    on_h21 = np.clip(x - b / a * (least - y), 1, rest + least)
+    edges = [(1, on_h11), (rest + on_h31, on_h31), (on_h21, least)]
+    distances = [_form(gram, h11 - x, h21 - y) for h11, h21 in edges]
+    nearest = np.choose(np.argmin(distances, axis=0), [h21 for _, h21 in edges])
+    inside = (x >= 1) & (y >= 0) & (x - y <= rest)
+    return np.where(inside, y, nearest)
+
+
+def _form(gram: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return gram[0, 0] * x * x + 2 * gram[0, 1] * x * y + gram[1, 1] * y * y
 
 
 def _metric(covariance: np.ndarray) -> np.ndarray:
     """The inverse of a covariance, made regular."""
     return np.linalg.inv(covariance + np.diag(FLOOR * (1 + np.diag(covariance))))
-
-
-def _reduced_basis(metric: np.ndarray) -> np.ndarray:
-    """Two shortest vectors, int (2, 4), that generate the same lattice as STEPS (Gauss, Lagrange).
-
-    Every round shortens the shorter one, so it ends.
-    """
-    short, long = STEPS
-    while True:
-        long = long - np.rint(short @ metric @ long / (short @ metric @ short)).astype(int) * short
-        if long @ metric @ long >= short @ metric @ short:
-            return np.stack([short, long])
-        short, long = long, short
 
 
 def _shuffle(occupied: np.ndarray, random: np.random.Generator) -> np.ndarray:

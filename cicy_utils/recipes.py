@@ -57,8 +57,9 @@ FAST = Recipe(
     },
     "zeros-first",
 )
-GRAPH = FAST.changed(learning_rate=0.002)  # of our own network, in its notebook
+GRAPH = FAST.changed(learning_rate=0.002)
 RECIPES = {"paper": PAPER, "fast": FAST}
+OWN = {("fast", "Graph-64"): GRAPH}  # where a network has one of its own
 
 
 def config(recipe: str, *, loss: Mapping[str, Any] | None = None, **changes: Any) -> TrainConfig:
@@ -83,9 +84,9 @@ def _require_known(given: Mapping[str, Any], known: Sequence[str], what: str) ->
         raise ValueError(f"{what} has no setting {unknown}; it has {', '.join(known)}")
 
 
-def settings(recipe: str) -> dict[str, Any]:
-    """Every setting of a recipe that labels compare with, see ``records.run_label``."""
-    return PAPER_RECIPE | dict(_recipe(recipe).settings)
+def settings(recipe: str, model: str = "") -> dict[str, Any]:
+    """Every setting of a network's recipe that labels compare with, see ``records.run_label``."""
+    return PAPER_RECIPE | dict(OWN.get((recipe, model), _recipe(recipe)).settings)
 
 
 def layout(recipe: str) -> str:
@@ -106,7 +107,11 @@ def network(name: str) -> str:
 
 
 def variant(recipe: str, seed: int) -> str:
-    """The name of the run folder: "seed-42", or "fast-42"."""
+    """The name of the run folder: "seed-42", or "fast-42".
+
+    ValueError when there is no such recipe.
+    """
+    _recipe(recipe)
     return f"{'seed' if recipe == 'paper' else recipe}-{seed}"
 
 
@@ -209,6 +214,8 @@ def explore(
     """
     from cicy_utils import data, metrics, models, splits, training
 
+    size = "" if hidden_size is None else f", hidden size {hidden_size}"
+    kind = f"{subset} configurations, {epochs} epochs, {precision}{size}"
     rows = []
     for seed in seeds:
         for name, candidate in candidates.items():
@@ -219,7 +226,7 @@ def explore(
             split = splits.split_72(len(cicy4))
             cut = {"precision": precision, **recipe.settings, "max_epochs": epochs, "seed": seed}
             network = models.build_model(model, **shape, seed=seed)
-            tried = "".join(c if c.isalnum() else "_" for c in name)
+            tried = "".join(c if c.isalnum() else "_" for c in f"{name} ({kind})")
             place = folder / model / tried / f"seed-{seed}"
             result = training.fit(network, cicy4, split, training.TrainConfig(**cut), place)
             if result.stop_reason not in training.STOPPED_FOR_GOOD:

@@ -310,7 +310,7 @@ def largest_errors(
     """
     rounded = metrics.decode(predictions.predictions, "raw")
     squares = (rounded[:, H22] - predictions.labels[:, H22].astype(np.int64)) ** 2
-    farthest = np.argsort(-squares, kind="stable")[:count]
+    farthest = np.argsort(-squares, kind="stable")[: min(count, np.count_nonzero(squares))]
     shares = 100 * squares[farthest] / max(squares.sum(), 1)
     table = pd.DataFrame(
         {

@@ -564,7 +564,7 @@ class Training:
 
     def save(self, with_weights: bool = False) -> None:
         """Write the state, and what others read of it."""
-        run, inside = self.run, self.position > 0
+        run, inside, first = self.run, self.position > 0, self.state is None
         if inside:
             self.elapsed = time.monotonic() - self.epoch_started
         self.state = {
@@ -584,7 +584,8 @@ class Training:
             "device": device_name(self.device),
         }
         self.lease.require()
-        if not (run.run_dir / records.TRAINED_ON_FILE).exists():  # no weights are without it
+        if first:  # no weights are without it, and none of another training are beside it
+            (run.run_dir / checkpoint.WEIGHTS_FILE).unlink(missing_ok=True)
             records.save_trained_on(run.run_dir, self.mask, len(run.data), run.data.fingerprint)
         checkpoint.save_state(run.run_dir / checkpoint.STATE_FILE, self.state)
         if not inside:

@@ -120,18 +120,19 @@ FAMILIES["Graph"] = Family(
     what="a network of messages on a graph. Rows and columns of the configuration matrix are its "
     "nodes, entries that are not zero its edges, and the order of rows and columns, which has no "
     "meaning, is not there to be seen",
-    blocks=r"""Every entry begins with @hidden numbers that tell its value and the sums of its row
-and its column. Then, @layers times, each entry $x$ learns what its row, its column and the whole
-matrix hold: with $y$ the normalised numbers,
+    blocks=r"""Every entry begins with @hidden numbers that tell its value, and the sum and the
+number of entries of its row and of its column. Then, @layers times, each entry $x$ learns what its
+row, its column and the whole matrix hold: with $y$ the normalised numbers,
 $$x' = x + A\,\mathrm{gelu}\Big(B y + C \sum_{\text{row}} y + D \sum_{\text{column}} y
 + E \sum_{\text{matrix}} y\Big) .$$
-These are the linear maps that commute with all permutations of rows and columns
-([arXiv 1803.02879](https://arxiv.org/abs/1803.02879)). The features are sums of a function of every
-row, every column and every entry, as the exact Hodge numbers are made of sums over rows and
-columns. Two linear layers turn them into the four numbers, as in the paper's networks.""",
+Inside the brackets stands the most general linear map that commutes with all permutations of rows
+and columns ([arXiv 1803.02879](https://arxiv.org/abs/1803.02879)). The features are sums of a
+function of every row, every column and every entry, as the exact Hodge numbers are made of sums
+over rows and columns. Two linear layers turn them into the four numbers, as in the paper's
+networks.""",
 )
 GRAPH_RATE = str(recipes.GRAPH.settings["learning_rate"])
-GRAPH_FINDING = """The paper has no such network, so what is published below is its best single one,
+GRAPH_FINDING = """The paper has no such network; *published* below means its best single one,
 CNN-LSTM-400. A graph needs no training to know that a permuted matrix is the same manifold; and
 most entries are zero, so that on a processor there is little to compute."""
 
@@ -150,8 +151,7 @@ LOSS = {{}}  # paper: {{"huber_delta": 1, "loss_weights": [1, 1, 1, 1]}}
 CHECKPOINT = None  # folder of a finished run whose weights to go on from; None: fresh ones
 @shape_parameters
 {texts.WHERE}
-# Folder for all results; None: results/interactive/@notebook/seed-<first>, or fast-<first>
-RUN_DIR = None  # None: that of the kind of run and the first seed"""
+RUN_DIR = None  # folder for all results; None: one in results/interactive/@notebook"""
 
 TITLE = """# @model
 
@@ -250,10 +250,11 @@ The Hodge numbers of a four-fold are not independent, so fewer than four have to
   so $h^{3,1} = \chi/6 - 8 - h^{1,1} + h^{2,1}$, and then $h^{2,2}$ as above. Only $h^{1,1}$ and
   $h^{2,1}$ are left to the network, and $h^{2,2} = 2\,(6 + \chi/3 + h^{2,1})$ then rests on
   $h^{2,1}$ alone.
-- *consistent*: of all quadruples of integers that obey both relations with that $\chi$, the one
-  nearest to the four outputs $x$. An output that is often far off counts for less: the distance of
-  $h$ is $(x - h)^T C^{-1} (x - h)$ with a robust covariance $C$ of the residuals on the validation
-  set, one that the few large errors do not rule.
+- *consistent*: of all quadruples that obey both relations with that $\chi$ and can be Hodge
+  numbers (integers, $h^{1,1} \ge 1$, the others $\ge 0$), the one nearest to the four outputs $x$.
+  An output that is often far off counts for less: the distance of $h$ is
+  $(x - h)^T C^{-1} (x - h)$ with a robust covariance $C$ of the residuals on the validation set,
+  one that the few large errors do not rule.
 
 The gain is in the last column, in percentage points: all four right, less the same for *raw*. As
 $h^{2,1} = 0$ for most of the list, exact arithmetic alone achieves much: the constant prediction is
@@ -399,8 +400,9 @@ FAULTS_TEXT = r"""## Exact checks
 Every four-fold obeys
 $$h^{2,2} = 2\,(22 + 2h^{1,1} + 2h^{3,1} - h^{2,1}), \qquad
 \chi = 4 + 2h^{1,1} - 4h^{2,1} + 2h^{3,1} + h^{2,2} .$$
-All Hodge numbers are computed again from the matrices and compared with those of the list; zeros
-are what should stand here. `python -m cicy_utils.data verify` checks much more."""
+All Hodge numbers are computed again from the matrices and compared with those of the list, and so
+is the Euler number, from the top Chern class, by arithmetic that knows nothing of Hodge numbers.
+Zeros are what should stand here. `python -m cicy_utils.data verify` checks much more."""
 
 FIGURE_1_TEXT = r"""## Distributions (paper, Fig. 1)
 

@@ -155,6 +155,43 @@ def test_again_skips_what_is_done_and_redoes_the_rest(tmp_path):
     assert [json.loads(path.read_text())["data"]["subset"] for path in kept] == [7]
 
 
+def test_results_that_no_status_tells_of_move_away(tmp_path):
+    """Such as those that come with the project: nothing is written over them."""
+    project = Project(tmp_path, {"00_good": GOOD})
+    (task,) = project.plan()
+    task.run_dir.mkdir(parents=True)
+    (task.run_dir / "metrics.json").write_text("published")
+    runner.prepare(task)
+    assert [path.name for path in task.run_dir.iterdir()] == ["status.json"]
+    (kept,) = (tmp_path / "results" / "replaced").glob("try-*/00_good/seed-42/metrics.json")
+    assert kept.read_text() == "published"
+    (task.run_dir / "metrics.json").write_text("its own")
+    runner.prepare(task)
+    assert (task.run_dir / "metrics.json").read_text() == "its own"
+
+
+@pytest.mark.parametrize(
+    ("name", "recipe", "folders"),
+    [
+        ("12", None, ["seed-42"]),
+        ("12", "fast", ["fast-42"]),
+        ("18", None, ["fast-42"]),
+        ("18", "paper", ["seed-42"]),
+        ("11", None, ["seed-42", "fast-42"]),
+        ("11", "fast", ["fast-42"]),
+    ],
+)
+def test_each_recipe_has_a_folder_of_its_own(name, recipe, folders, tmp_path):
+    overrides = {"RECIPE": recipe} if recipe else {}
+    planned = tasks.plan("paper", tmp_path, ROOT / "notebooks", only=[name], overrides=overrides)
+    assert [task.variant for task in planned] == folders
+
+
+def test_a_recipe_that_does_not_exist_is_refused_before_anything_runs(tmp_path):
+    with pytest.raises(ValueError, match="no recipe 'slow'; choose one of paper, fast"):
+        tasks.plan("paper", tmp_path, ROOT / "notebooks", only=["12"], overrides={"RECIPE": "slow"})
+
+
 @pytest.mark.notebooks
 def test_a_training_cut_short_is_partial_and_goes_on(tmp_path):
     stops = """\

@@ -78,6 +78,24 @@ def test_consistent_is_the_nearest_of_all_consistent_quadruples(seed):
         assert (answer - wanted) @ metric @ (answer - wanted) <= distances.min() * (1 + 1e-4)
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_consistent_has_no_negative_hodge_number(seed):
+    """Outputs far below zero, and Euler numbers down to where h21 cannot be small."""
+    random = np.random.default_rng(seed)
+    mixing = random.normal(size=(4, 4)) * np.exp(random.normal(size=4))
+    errors, rest = mixing.T @ mixing + np.eye(4) / 1000, int(random.integers(-10, 60))
+    output = random.normal(size=(20, 4)) * [10, 10, 20, 60] + [3, 0, rest, 44 + 4 * rest]
+    decoded = decode(output, "consistent", np.full(20, 6 * (rest + 8)), errors)
+    grid = np.stack(np.meshgrid(np.arange(1, 200), np.arange(200)), axis=-1).reshape(-1, 2)
+    allowed = consistent_quadruples(*grid.T, 6 * (rest + 8))
+    allowed = allowed[allowed[:, 2] >= 0]
+    assert (decoded >= [1, 0, 0, 0]).all()
+    for answer, wanted in zip(decoded, output, strict=True):
+        away = allowed - wanted
+        distances = np.einsum("ni,ij,nj->n", away, np.linalg.inv(errors), away)
+        np.testing.assert_array_equal(answer, allowed[distances.argmin()])
+
+
 def test_consistent_weighs_outputs_by_how_far_off_they_are():
     euler = np.array([2610])
     output = np.array([[1.0, 0.0, 420.0, 1752.0]])  # h31 is off, or h11, or both
@@ -112,7 +130,7 @@ def test_consistent_bears_a_singular_covariance(rank):
 
 
 def test_nearest_is_found_however_skew_the_metric():
-    """A nearly flat metric, in which a basis that is not reduced would mislead."""
+    """A nearly flat metric, in which what is nearest is far away in one coordinate."""
     skew = np.diag([1e6, 1e6, 1e-4, 1e-4]) + 1e-9
     decoded = decode(EXACT + np.array([40.0, -7.0, 0.1, 0.3]), "consistent", EULER, skew)
     np.testing.assert_array_equal(decoded, EXACT)  # h31 and h22 tell everything

@@ -73,6 +73,9 @@ def test_the_label_of_the_fast_recipe_names_it_and_its_changes():
         905_684, recipes.config("fast"), recipe=fast, changes=["the fast recipe"]
     )
     assert label == "changed recipe: the fast recipe"
+    own = recipes.config("fast", learning_rate=0.002)
+    assert records.run_label(905_684, own, recipe=recipes.settings("fast", "Graph-64")) == ""
+    assert recipes.settings("paper", "Graph-64") == recipes.settings("paper")
     changed = recipes.config("fast", loss_weights=(1, 1, 2, 4), scale_targets=False)
     label = records.run_label(905_684, changed, recipe=fast)
     assert "scale targets off instead of on" in label

@@ -181,6 +181,13 @@ def test_merged_labels_are_one_for_each_kind():
     assert records.merged_labels([]) == []
 
 
+def test_accuracies_on_a_part_of_the_list_claim_nothing():
+    part, short = "quick run: 300 of 905,684 configurations", "quick run: at most 2 epochs"
+    assert records.claim_nothing(["", "changed recipe: seed 43", part])
+    assert not records.claim_nothing(["", "changed recipe: seed 43", short])
+    assert not records.claim_nothing([])
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(0.44, "0.4 s"), (52, "52 s"), (170, "3 min"), (7 * 3600 + 300, "7 h 5 min")],

@@ -12,7 +12,7 @@ from cicy_utils.data import Cicy4, load_cicy4
 from cicy_utils.models import build_model
 from cicy_utils.prediction import load_model
 from cicy_utils.splits import cv_folds, split_72, split_80
-from cicy_utils.training import TrainConfig, fit
+from cicy_utils.training import OutOfTime, TrainConfig, fit
 
 CONFIG = TrainConfig(max_epochs=1, batch_size=16, learning_rate=0.001, device="cpu")
 RETRAIN = dataclasses.replace(CONFIG, min_learning_rate=1e-7)
@@ -53,6 +53,19 @@ def test_training_keeps_what_it_was_trained_on(results, data):
     mask = records.load_trained_on(results / "11_lstm_448" / "seed-42")
     assert mask.fingerprint == data.fingerprint
     np.testing.assert_array_equal(np.flatnonzero(mask.indices), np.sort(split_72(100).train))
+
+
+def test_nothing_of_an_earlier_training_stays_beside_a_new_one(results, data, tmp_path):
+    """Its weights were trained on something else than the new mask says."""
+    folder = tmp_path / "seed-42"
+    shutil.copytree(results / "11_lstm_448" / "seed-42", folder)
+    (folder / "checkpoint.pt").unlink()
+    at_once = dataclasses.replace(CONFIG, max_hours=1e-9)
+    with pytest.raises(OutOfTime):
+        fit(build_model("LSTM-448", hidden_size=4), data, split_72(100, seed=7), at_once, folder)
+    mask = records.load_trained_on(folder).indices
+    np.testing.assert_array_equal(np.flatnonzero(mask), np.sort(split_72(100, seed=7).train))
+    assert not (folder / "weights.safetensors").exists()
 
 
 def test_a_retrained_model_has_seen_both_training_sets(results, data, tmp_path):

@@ -34,7 +34,8 @@ class Notebook:
 
     Attributes:
         kind: which column of a profile applies.
-        variant: name of the run folder, in which parameters may stand in braces.
+        variant: name of the run folder, in which parameters may stand in braces, and VARIANT for
+            what ``recipes.variant`` makes of recipe and seed.
         model: the paper's name of the model it trains; None if it trains none.
         needs: notebooks without whose results it cannot run.
         after: notebooks whose results it reads if they are there; it runs after them.
@@ -61,7 +62,7 @@ class Notebook:
 
 
 def _model(name: str) -> Notebook:
-    return Notebook(kind="model", variant="seed-{SEEDS[0]}", model=name)
+    return Notebook(kind="model", variant="{VARIANT}", model=name)
 
 
 def _retrained(name: str, notebook: str) -> dict[str, Variant]:
@@ -117,7 +118,7 @@ NOTEBOOKS = {
     ),
     "16_hidden_size_scan": Notebook(kind="scan", variant="{MODEL}", model="LSTM-448"),
     "17_reference": Notebook(kind="reference", variant="weights"),
-    "18_graph_64": Notebook(kind="fast", variant="fast-{SEEDS[0]}", model="Graph-64"),
+    "18_graph_64": Notebook(kind="fast", variant="{VARIANT}", model="Graph-64"),
 }
 
 KINDS = ("data", "model", "fast", "fold", "retraining", "ensembles", "scan", "reference")

@@ -27,7 +27,15 @@ from cicy_utils.batch.status import FILE_NAME as STATUS_FILE
 from cicy_utils.batch.status import Status, told, write_text
 from cicy_utils.data import HODGE_NAMES
 from cicy_utils.metrics import DECODINGS
-from cicy_utils.records import HISTORY_FILE, METRICS_FILE, QUICK, duration, merged_labels
+from cicy_utils.records import (
+    HISTORY_FILE,
+    METRICS_FILE,
+    NO_CLAIM,
+    QUICK,
+    claim_nothing,
+    duration,
+    merged_labels,
+)
 
 REPORT_FILE = "index.html"
 TEMPLATE = "report.html.j2"
@@ -172,11 +180,13 @@ class Report:
             lstrip_blocks=True,
         )
         shown = [record for record in self.main if record["kind"] != "baseline"]
+        labels = _labels(shown or self.main)
         drawn, undrawn = self.figures()
         page = environment.get_template(TEMPLATE).render(
             run=self.run_dir.name,
             built=time.strftime("%Y-%m-%d %H:%M %Z"),
-            labels=_labels(shown or self.main),
+            labels=labels,
+            no_claim=NO_CLAIM if claim_nothing(labels) else "",
             kind=kind,
             places=self.places,
             files=[self._link(name, self.run_dir / name) for name in ("results.md", "results.csv")],

@@ -31,7 +31,7 @@ from cicy_utils.batch.execution import Kernels
 from cicy_utils.batch.status import LEASE, Status, fault_of_results, last_epoch
 from cicy_utils.batch.tasks import Task
 from cicy_utils.places import cores
-from cicy_utils.records import duration
+from cicy_utils.records import METRICS_FILE, duration
 
 REPLACED = "replaced"  # results/replaced/ takes the folders of runs made again otherwise
 PROGRESS_SECONDS = 20
@@ -310,13 +310,16 @@ class Batch:
 def prepare(task: Task) -> None:
     """Make a folder ready for a run: its own unfinished one goes on, a different one moves away.
 
+    So do results that no status tells of, such as those that come with the project.
+
     Raises:
         Held: another process is at work on it.
         OSError: the folder cannot be written.
     """
     with lease.hold(task.run_dir, LEASE):
         status = Status.read(task.run_dir)
-        if status and status.settings != task.identity:
+        published = status is None and (task.run_dir / METRICS_FILE).exists()
+        if published or (status and status.settings != task.identity):
             for folder in task.folders:
                 lease.require_free(folder, wait=ORPHAN_SECONDS)
             run_dir = task.run_dir.parents[1]

@@ -12,7 +12,7 @@ from cicy_utils.batch.attempt import Outcome
 from cicy_utils.batch.execution import HTML_FILE
 from cicy_utils.batch.status import write_text
 from cicy_utils.data import HODGE_NAMES
-from cicy_utils.records import merged_labels
+from cicy_utils.records import NO_CLAIM, claim_nothing, merged_labels
 
 COLUMNS = {
     "model": "model",
@@ -57,8 +57,8 @@ def markdown(title: str, table: pd.DataFrame) -> str:
     lines = [f"# {title}", ""]
     labels = [label for label in _labels(table) if label]
     lines += [f"**{label[0].upper()}{label[1:]}.**" for label in labels]
-    if any("quick run" in label for label in labels):
-        lines.append("A quick run shows that everything works; its accuracies claim nothing.")
+    if claim_nothing(labels):
+        lines.append(NO_CLAIM)
     if table.empty:
         return "\n".join([*lines, "No model has finished.", ""])
     lines += ["" if labels else None, "Accuracies on the test set in percent, raw decoding.", ""]

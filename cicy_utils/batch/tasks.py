@@ -12,6 +12,7 @@ from typing import Any
 
 import papermill
 
+from cicy_utils import recipes
 from cicy_utils.batch import profiles
 from cicy_utils.records import seed_folders, settings_fingerprint
 
@@ -146,7 +147,7 @@ def plan(
             }
             check_parameters(name, injected, defaults)
             settings = defaults | injected
-            folder = Path(run_dir).resolve() / name / pattern.format_map(settings)
+            folder = Path(run_dir).resolve() / name / pattern.format_map(_words(settings))
             if "SEEDS" in settings:
                 seed_folders(folder, settings["SEEDS"])  # refuses what are no seeds
             injected["RUN_DIR"] = str(folder)
@@ -172,6 +173,13 @@ def plan(
             f"{names[-1]} has {', '.join(default_parameters(tasks[-1].source))}"
         )
     return tasks
+
+
+def _words(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What the name of a run folder may be made of: the settings, and "seed-42" or "fast-42"."""
+    if {"RECIPE", "SEEDS"} <= settings.keys():
+        return {**settings, "VARIANT": recipes.variant(settings["RECIPE"], settings["SEEDS"][0])}
+    return dict(settings)
 
 
 def _place(title: str, order: Sequence[str]) -> int:
