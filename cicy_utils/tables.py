@@ -314,11 +314,9 @@ def largest_errors(
     shares = 100 * squares[farthest] / max(squares.sum(), 1)
     table = pd.DataFrame(
         {
-            "configuration": [
-                _notation(matrix) for matrix in data.matrices[predictions.indices[farthest]]
-            ],
-            "exact": [_quadruple(label) for label in predictions.labels[farthest]],
-            "network": [_quadruple(answer) for answer in rounded[farthest]],
+            "configuration": [*map(_notation, data.matrices[predictions.indices[farthest]])],
+            "exact": [*map(_quadruple, predictions.labels[farthest])],
+            "network": [*map(_quadruple, rounded[farthest])],
             "share (%)": shares,
         }
     )
