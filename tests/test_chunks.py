@@ -70,7 +70,7 @@ def test_results_come_in_the_order_of_the_chunks(monkeypatch):
         if chunk[0] == 8:
             last_is_done.set()
         else:
-            assert last_is_done.wait(60)
+            assert last_is_done.wait()
         return chunk.tolist()
 
     with ThreadPoolExecutor(3) as threads:

@@ -119,7 +119,7 @@ def test_a_batch_is_spread_over_the_workers(two, tmp_path):
         assert workers == {worker_process(one) for one in two.started[1:]}
         assert {psutil.Process(kernel).ppid() for kernel in kernels} == workers
         let_go(project)
-        assert process.wait(60) == 0
+        assert process.wait() == 0
     require_done_once(project)
     assert run_on(project, two.address, said) == ["skipped"] * 3
     assert said[0] == "[ 1/3] 00_long: done before with the same settings"
@@ -130,7 +130,7 @@ def test_ctrl_c_ends_the_kernels_wherever_they_are(two, tmp_path):
     project = long_project(tmp_path)
     with client(project, two.address) as (process, kernels):
         process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 130
+        assert process.wait() == 130
     wait_for(lambda: not any(map(is_running, kernels)))
     for name in NAMES[:2]:
         folder = project.folder(name)
@@ -172,7 +172,7 @@ def test_a_killed_worker_has_its_notebook_run_again(tmp_path):
             wait_for(lambda: not is_running(kernels[0]))
             assert is_running(kernels[1])
             let_go(project)
-            assert process.wait(120) == 0
+            assert process.wait() == 0
     require_done_once(project)
 
 
@@ -184,10 +184,10 @@ def test_without_its_scheduler_a_batch_stops_and_goes_on_with_another(tmp_path):
         workers = [found.start_worker(), found.start_worker()]
         with client(project, found.address) as (process, kernels):
             kill(scheduler)
-            assert process.wait(60) == 3
+            assert process.wait() == 3
         assert "the connection to the scheduler was lost" in (tmp_path / "client").read_text()
         for worker in workers:
-            worker.wait(90)  # a worker ends when its scheduler does
+            worker.wait()  # a worker ends when its scheduler does
         wait_for(lambda: not any(map(is_running, kernels)))
         found.start_scheduler(port=int(found.address.rsplit(":", 1)[1]))
         found.start_worker()
@@ -211,9 +211,9 @@ def test_killed_at_random_moments(tmp_path, seed):
         os.kill(worker_process(chance.choice(workers)), signal.SIGKILL)
         time.sleep(chance.uniform(0, 4))
         kill(scheduler)
-        assert process.wait(60) in (0, 3)
+        assert process.wait() in (0, 3)
         for worker in workers:
-            worker.wait(90)  # a worker ends when its scheduler does
+            worker.wait()  # a worker ends when its scheduler does
         found.start_scheduler(port=port)
         found.start_worker()
         found.start_worker()

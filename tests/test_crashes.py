@@ -64,7 +64,7 @@ def test_a_run_that_is_stopped_is_told_and_goes_on(tmp_path, how):
         with pytest.raises(ValueError, match=f"in use by process {process.pid}.* with --run"):
             project.run()
         process.send_signal(how)
-        assert process.wait(timeout=60) == (-how if how == signal.SIGKILL else 130)
+        assert process.wait() == (-how if how == signal.SIGKILL else 130)
     # The truth at once, from a process that was killed as from one that could tidy up.
     state, why = status.told(first, Status.read(first))
     if how == signal.SIGKILL:

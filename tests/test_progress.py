@@ -77,11 +77,11 @@ def kernel(tmp_path, monkeypatch):
                     interrupt_at = ""
                     manager.interrupt_kernel()
 
-            client.execute_interactive(code, timeout=100, output_hook=hear)
+            client.execute_interactive(code, timeout=None, output_hook=hear)
             return said
 
         try:
-            client.wait_for_ready(timeout=60)
+            client.wait_for_ready(timeout=None)
             yield run
         finally:
             client.stop_channels()
