@@ -234,7 +234,7 @@ def find_members(run_folder: Path | str, data: Cicy4, split: Split) -> Members:
 
     On the 80 % split these are the results of retraining and, as in the paper, every model of the
     72 % split and of the folds, which have not seen that test set either. Of several runs of one
-    name (seeds) the one with the lowest validation loss is taken.
+    name (seeds) the one that validates best is taken.
     """
     found: dict[str, Member] = {}
     left_out: dict[str, str] = {}
@@ -248,7 +248,7 @@ def find_members(run_folder: Path | str, data: Cicy4, split: Split) -> Members:
             left_out[name] = reason
             continue
         found[name] = Member(folder, record, records.load_trained_on(folder))
-    # In the order of the notebooks, whatever their validation losses.
+    # In the order of the notebooks, whatever they are worth.
     by_place = sorted(found.items(), key=lambda item: item[1].place)
     return Members(dict(by_place), {n: why for n, why in left_out.items() if n not in found})
 
@@ -467,10 +467,10 @@ def _have_seen_validation(members: Sequence[Member], split: Split) -> bool:
 
 
 def _preference(result: tuple[Path, dict[str, Any]]) -> tuple:
-    """Results of the 80 % split first (others stand in for them), then by validation loss."""
+    """Results of the 80 % split first (others stand in for them), then as they validate."""
     folder, record = result
     later = record["split"]["name"] != "80"
-    return later, record["training"]["best_validation_loss"], folder
+    return later, records.preference(record), folder
 
 
 def _why_not(folder: Path, record: dict[str, Any], data: Cicy4, split: Split) -> str:
@@ -485,6 +485,7 @@ def _why_not(folder: Path, record: dict[str, Any], data: Cicy4, split: Split) ->
     try:
         trained_on = records.load_trained_on(folder)
         records.require_unseen(trained_on, split.test, data, who="it")
+        records.load_predictions(folder, "validation")  # those that come with the project lack them
     except (FileNotFoundError, ValueError) as error:
         return str(error)
     return ""

@@ -15,6 +15,7 @@ import pandas as pd
 from cicy_utils import paper
 from cicy_utils.data import HODGE_NAMES
 from cicy_utils.paper import ACCURACIES
+from cicy_utils.records import validation_accuracy
 
 # Index of a row: name and training share, as in `paper.published`.
 Key = tuple[str, int]
@@ -221,18 +222,6 @@ def best(number: int, records: Sequence[dict[str, Any]]) -> list[tuple[int, dict
         pool = sorted(by_name.values(), key=validation_accuracy, reverse=True)
         chosen += list(enumerate(pool[: table.best], start=1))
     return chosen
-
-
-def validation_accuracy(record: dict[str, Any]) -> float | None:
-    """Mean of the four accuracies on configurations that nothing was trained on, percent.
-
-    Those of the validation set; of the own fold where a model was trained on that set; else None.
-    """
-    parts = record["metrics"]
-    measured = parts.get("validation") or parts.get("out_of_fold")
-    if not measured:
-        return None
-    return sum(measured["raw"][name] for name in ACCURACIES) / len(ACCURACIES)
 
 
 def missing(records: Sequence[dict[str, Any]]) -> list[Key]:

@@ -364,6 +364,31 @@ def trained(run_folder: Path | str) -> list[tuple[Path, dict[str, Any]]]:
     return [(folder, record) for folder, record in found if "model" in record]
 
 
+def validation_accuracy(record: Mapping[str, Any]) -> float | None:
+    """Mean of the four accuracies on configurations that nothing was trained on, percent.
+
+    Those of the validation set; of the own fold where a model was trained on that set; else None.
+    """
+    from cicy_utils.data import HODGE_NAMES  # slow to import
+
+    parts = record["metrics"]
+    measured = parts.get("validation") or parts.get("out_of_fold")
+    if not measured:
+        return None
+    return sum(measured["raw"][f"accuracy_{name}"] for name in HODGE_NAMES) / len(HODGE_NAMES)
+
+
+def preference(record: Mapping[str, Any]) -> tuple[float, float]:
+    """A key that sorts results of one name, the one that validates best first.
+
+    By the accuracy: losses are in units of their own where a run has changed its loss, so they
+    only decide between equals.
+    """
+    accuracy = validation_accuracy(record)
+    rank = math.inf if accuracy is None else -accuracy
+    return rank, record["training"]["best_validation_loss"]
+
+
 def seed_folders(run_dir: Path | str, seeds: Sequence[int]) -> dict[int, Path]:
     """A folder for each seed: the run folder for the first, others beside it.
 

@@ -65,7 +65,7 @@ def find_checkpoint(run_folder: Path | str, model: str) -> Path:
         FileNotFoundError: no such model has finished there.
     """
     found = [
-        (record["training"]["best_validation_loss"], folder)
+        (records.preference(record), folder)
         for folder, record in records.trained(run_folder)
         if record["model"] == model and record["split"]["name"] != "80"
     ]

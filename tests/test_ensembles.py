@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cicy_utils import ensembles, paper, records, tables
+from cicy_utils import ensembles, metrics, paper, records, tables
 from cicy_utils.data import Cicy4, load_cicy4
 from cicy_utils.ensembles import at, average, hill_climb
 from cicy_utils.metrics import DECODINGS
@@ -165,7 +165,7 @@ def save_member(run_folder, place, name, data: Cicy4, split: Split, noise, train
     }.items():
         values = data.hodge[indices] + random.normal(0, noise, (len(indices), 4))
         records.save_predictions(run_dir, part, indices, values, data.hodge[indices])
-        measured[part] = {"raw": {}}
+        measured[part] = metrics.evaluate(values, data.hodge[indices]).to_dict(orient="index")
     trained_on = split.train if trained_on is None else trained_on
     records.save_trained_on(run_dir, trained_on, len(data), data.fingerprint)
     records.write_metrics(
@@ -234,6 +234,27 @@ def test_who_is_found_and_who_may_climb(run_folder, data):
         assert list(climbs[split].left_out) == ["LSTM-448-f1"]
         assert "16 of the 16 validation configurations" in climbs[split].left_out["LSTM-448-f1"]
         assert set(climbs[split].weights) <= set(found[split].members) - {"LSTM-448-f1"}
+
+
+def test_of_two_seeds_the_more_accurate_joins_whatever_its_loss_is_measured_in(run_folder, data):
+    folder = run_folder / "11_lstm_448" / "seed-42"
+    record = records.read_metrics(folder)
+    record["training"]["best_validation_loss"] = 1e-6  # by a loss in larger units
+    records.write_metrics(folder, **record)
+    found = ensembles.find_members(run_folder, data, split_72(len(data)))
+    assert found.members["LSTM-448"].place == "11_lstm_448/seed-43"
+
+
+def test_published_weights_without_predictions_stay_outside(run_folder, data):
+    for path in (run_folder / "11_lstm_448" / "seed-43").glob("predictions_*.npz"):
+        path.unlink()
+    split = split_72(len(data))
+    found = ensembles.find_members(run_folder, data, split)
+    assert found.members["LSTM-448"].place == "11_lstm_448/seed-42"
+    (run_folder / "07_cnn_lstm_400" / "seed-42" / "predictions_validation.npz").unlink()
+    found = ensembles.find_members(run_folder, data, split)
+    assert "no predictions of part 'validation'" in found.left_out["CNN-LSTM-400"]
+    assert ensembles.climb(found, split).weights
 
 
 def test_results_of_another_list_split_or_test_set_stay_outside(run_folder, data):

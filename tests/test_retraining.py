@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from cicy_utils import evaluation, records, retraining, tables, training
-from cicy_utils.data import Cicy4, load_cicy4
+from cicy_utils.data import HODGE_NAMES, Cicy4, load_cicy4
 from cicy_utils.models import build_model
 from cicy_utils.prediction import load_model
 from cicy_utils.splits import cv_folds, split_72, split_80
@@ -197,16 +197,23 @@ def test_a_training_cut_short_is_no_checkpoint(data, tmp_path, monkeypatch):
         retraining.load_checkpoint(folder, data, split_80(100))
 
 
-def test_the_best_of_several_seeds_is_the_checkpoint(data, tmp_path):
-    for seed in (1, 2, 3):
-        config = dataclasses.replace(CONFIG, seed=seed)
-        train(data, split_72(100), tmp_path / "11_lstm_448" / f"seed-{seed}", config=config)
-    losses = {
-        folder: record["training"]["best_validation_loss"]
-        for folder, record in records.trained(tmp_path)
-    }
-    assert len(losses) == 3
-    assert retraining.find_checkpoint(tmp_path, "LSTM-448") == min(losses, key=losses.get)
+@pytest.mark.parametrize(
+    ("accuracies", "losses", "best"),
+    [
+        # Each may have been trained with a loss of its own, in units of its own.
+        ((40.0, 60.0, 50.0), (1e-3, 3.0, 2.0), 2),
+        ((50.0, 50.0, 50.0), (3.0, 2.0, 1.0), 3),
+    ],
+)
+def test_the_best_of_several_seeds_is_the_checkpoint(results, tmp_path, accuracies, losses, best):
+    for seed, accuracy, loss in zip((1, 2, 3), accuracies, losses, strict=True):
+        record = records.read_metrics(results / "11_lstm_448" / "seed-42")
+        record["training"]["best_validation_loss"] = loss
+        for name in HODGE_NAMES:
+            record["metrics"]["validation"]["raw"][f"accuracy_{name}"] = accuracy
+        records.write_metrics(tmp_path / "11_lstm_448" / f"seed-{seed}", **record)
+    found = retraining.find_checkpoint(tmp_path, "LSTM-448")
+    assert found == tmp_path / "11_lstm_448" / f"seed-{best}"
 
 
 def test_a_relative_folder_is_looked_up_from_the_top(results, data, tmp_path, monkeypatch):
