@@ -15,6 +15,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ import numpy as np
 from cicy_utils import chunks, places
 from cicy_utils.archives import Refused, ZipArchive, open_zip, read_npy
 from cicy_utils.batch import cluster
+from cicy_utils.records import project_root
 
 HODGE_NAMES = ("h11", "h21", "h31", "h22")
 SHAPE = (16, 20)
@@ -76,7 +78,8 @@ def load_cicy4(
     two for a complete list; after that it comes from a cache (:mod:`cicy_utils.sources`).
 
     Args:
-        source: ``"bundled"`` for the list that comes with this package, or the path of one of
+        source: ``"bundled"`` for the list that comes with this package, or the path, from here or
+            else from the top folder of the project, of one of
 
             - an npz file with arrays ``matrix`` uint8 (N, 16, 20) and ``hodge`` int16 (N, 4);
             - the published text ``cicy4list.txt`` or a zip file with it;
@@ -103,11 +106,14 @@ def load_cicy4(
     else:
         from cicy_utils.sources import read_list  # it needs this module
 
+        source = _find(source)
         found = read_list(source, drop=drop)
         matrices, hodge = found.matrices, found.hodge
     if subset is not None:
-        if not 0 < subset <= len(matrices):
-            raise ValueError(f"subset must be between 1 and {len(matrices):,}, not {subset}")
+        whole = isinstance(subset, Integral) and not isinstance(subset, bool)
+        if not whole or not 0 < subset <= len(matrices):
+            most = f"{len(matrices):,}"
+            raise ValueError(f"subset must be a whole number from 1 to {most}, not {subset!r}")
         drawn = np.random.default_rng(subset_seed).choice(len(matrices), subset, replace=False)
         drawn.sort()
         matrices, hodge = matrices[drawn], hodge[drawn]
@@ -118,6 +124,12 @@ def load_cicy4(
         layout=layout,
         fingerprint=fingerprint(matrices, hodge),
     )
+
+
+def _find(source: str | Path) -> Path:
+    """A list where a notebook is as well as where the project is: they run in its notebooks/."""
+    path = Path(source)
+    return (path if path.exists() else project_root() / path).absolute()
 
 
 def crop(matrix: np.ndarray) -> np.ndarray:

@@ -15,7 +15,15 @@ from cicy_utils.data import Cicy4
 from cicy_utils.devices import resolve_device
 from cicy_utils.models import HodgeNetwork
 from cicy_utils.splits import Split
-from cicy_utils.training import FitResult, NoResult, Run, TrainConfig, predict, try_many
+from cicy_utils.training import (
+    FitResult,
+    NoResult,
+    Run,
+    TrainConfig,
+    predict,
+    require_startable,
+    try_many,
+)
 
 if TYPE_CHECKING:
     from cicy_utils.retraining import Checkpoint
@@ -40,8 +48,8 @@ def train_seeds(
     """Train a model and evaluate it, once for each seed and in a folder for each.
 
     On a GPU the trainings run side by side, elsewhere one after the other. Ctrl-C ends those at
-    work and lets no other begin; called again, all go on. What keeps one seed from having weights
-    does not keep the others from being trained and evaluated.
+    work and lets no other begin; called again, all go on. A loss that is no number and a time
+    limit that came too early keep one seed from having weights, but not the others.
 
     name, shape: as of ``models.build_model``; config: with any seed; run_dir: of the first seed,
     see ``records.seed_folders``, whose result is returned, without what Ctrl-C has kept from
@@ -49,7 +57,8 @@ def train_seeds(
     to go on from, the same for every seed, instead of fresh ones.
 
     Raises:
-        ValueError: as of ``training.fit``; or start holds another network than the one asked for.
+        ValueError, lease.Held: as of ``training.fit``, before anything is trained; or start holds
+            another network than the one asked for.
         FloatingPointError, OutOfTime: as of ``training.fit``, when all others are evaluated.
         KeyboardInterrupt: there are no weights of the first seed.
     """
@@ -62,9 +71,8 @@ def train_seeds(
         before = start and start.trained_on
         runs.append(Run(model, data, split, replace(config, seed=seed), folder, before))
     side_by_side = resolve_device(config.device, config.precision).type == "cuda"
+    require_startable(runs)
     changes = [] if recipe == "paper" else [f"the {recipe} recipe"]
-    if data.layout != recipes.layout(recipe):
-        changes.append(f"layout {data.layout} instead of {recipes.layout(recipe)}")
     if start is not None:
         changes.append(f"started from {start.name}")
     done, failures = {}, []
@@ -85,6 +93,7 @@ def train_seeds(
                 notebook=notebook,
                 name=recipes.result_name(name, recipe),
                 recipe=recipes.settings(recipe, name),
+                layout=recipes.layout(recipe),
                 changes=changes,
             )
             if start is not None:
@@ -98,9 +107,9 @@ def train_seeds(
 
 
 def _by_hand(outcome: FitResult | NoResult) -> bool:
-    """Whether Ctrl-C ended a training."""
+    """Whether Ctrl-C came during a training."""
     if isinstance(outcome, FitResult):
-        return outcome.stop_reason == "interrupted"
+        return outcome.interrupted
     return isinstance(outcome, KeyboardInterrupt)
 
 
@@ -116,6 +125,7 @@ def evaluate_run(
     name: str | None = None,
     parts: Mapping[str, np.ndarray] | None = None,
     recipe: Mapping[str, Any] = records.PAPER_RECIPE,
+    layout: str = recipes.PAPER.layout,
     changes: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Predict every part of the split, save predictions and metrics.json, return the latter.
@@ -135,8 +145,9 @@ def evaluate_run(
         name: of the result in the paper, "LSTM-448-f1", where it is not that of the architecture.
         parts: name to indices, where they are not those of the split.
         recipe, changes: as of ``records.run_label``.
+        layout: of the matrices, by the recipe.
     """
-    changes = [*changes, *models.changes(model)]
+    changes = [*changes, *recipes.other_layout(data.layout, layout), *models.changes(model)]
     label = records.run_label(len(data), config, result, recipe=recipe, changes=changes)
     training = {
         "epochs": result.epochs,
@@ -257,7 +268,9 @@ def measure(
     Returns:
         Name to decoding to measure, as of ``metrics.evaluate``.
     """
-    euler, labels = topology.euler_numbers_batch(data.matrices[indices]), data.hodge[indices]
+    labels = data.hodge[indices]
+    with chunks.threads_unless(None) as threads:
+        euler = topology.euler_numbers_batch(data.matrices[indices], executor=threads)
     return {
         name: _rows(metrics.evaluate(predictions, labels, euler, covariance))
         for name, (predictions, covariance) in answers.items()

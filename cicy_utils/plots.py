@@ -176,10 +176,13 @@ def training_curve(history: pd.DataFrame, *, title: str = "Training", label: str
         losses.legend()
         rates.step(history["epoch"], history["learning_rate"], where="mid", color="black",
                    marker=marker)  # fmt: skip
-        rates.set(yscale="log", xlabel="epoch", ylabel="learning rate")
-        rates.yaxis.set_major_formatter(PlainLogFormatter())
-        rates.yaxis.set_minor_formatter(NullFormatter())
-        rates.set_ylim(history["learning_rate"].min() / 5, history["learning_rate"].max() * 5)
+        # A cycle of few steps ends with a rate of zero, which has no place on a logarithmic scale.
+        positive = history["learning_rate"][history["learning_rate"] > 0]
+        if len(positive):
+            rates.set(yscale="log", ylim=(positive.min() / 5, positive.max() * 5))
+            rates.yaxis.set_major_formatter(PlainLogFormatter())
+            rates.yaxis.set_minor_formatter(NullFormatter())
+        rates.set(xlabel="epoch", ylabel="learning rate")
         rates.xaxis.set_major_locator(MaxNLocator(integer=True))
         _title(figure, title, label)
     return figure

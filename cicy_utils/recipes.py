@@ -62,8 +62,10 @@ RECIPES = {"paper": PAPER, "fast": FAST}
 OWN = {("fast", "Graph-64"): GRAPH}  # where a network has one of its own
 
 
-def config(recipe: str, *, loss: Mapping[str, Any] | None = None, **changes: Any) -> TrainConfig:
-    """The settings of a recipe, with changes; one that is None changes nothing.
+def config(
+    recipe: str, model: str = "", *, loss: Mapping[str, Any] | None = None, **changes: Any
+) -> TrainConfig:
+    """The settings of a network's recipe, with changes; one that is None changes nothing.
 
     loss: changes of ``LOSS_SETTINGS`` only.
 
@@ -76,7 +78,7 @@ def config(recipe: str, *, loss: Mapping[str, Any] | None = None, **changes: Any
     _require_known(loss, LOSS_SETTINGS, "a loss")
     _require_known(changes, [setting.name for setting in fields(TrainConfig)], "a training")
     changes = {name: value for name, value in {**changes, **loss}.items() if value is not None}
-    return TrainConfig(**{**_recipe(recipe).settings, **changes})
+    return TrainConfig(**{**_recipe(recipe, model).settings, **changes})
 
 
 def _require_known(given: Mapping[str, Any], known: Sequence[str], what: str) -> None:
@@ -86,12 +88,17 @@ def _require_known(given: Mapping[str, Any], known: Sequence[str], what: str) ->
 
 def settings(recipe: str, model: str = "") -> dict[str, Any]:
     """Every setting of a network's recipe that labels compare with, see ``records.run_label``."""
-    return PAPER_RECIPE | dict(OWN.get((recipe, model), _recipe(recipe)).settings)
+    return PAPER_RECIPE | dict(_recipe(recipe, model).settings)
 
 
 def layout(recipe: str) -> str:
     """The layout of the matrices that a recipe trains on."""
     return _recipe(recipe).layout
+
+
+def other_layout(layout: str, expected: str = PAPER.layout) -> list[str]:
+    """That matrices are in another layout than a recipe's, in words for a label."""
+    return [] if layout == expected else [f"layout {layout} instead of {expected}"]
 
 
 def result_name(model: str, recipe: str) -> str:
@@ -115,10 +122,10 @@ def variant(recipe: str, seed: int) -> str:
     return f"{'seed' if recipe == 'paper' else recipe}-{seed}"
 
 
-def _recipe(name: str) -> Recipe:
+def _recipe(name: str, model: str = "") -> Recipe:
     if name not in RECIPES:
         raise ValueError(f"there is no recipe {name!r}; choose one of {', '.join(RECIPES)}")
-    return RECIPES[name]
+    return OWN.get((name, model), RECIPES[name])
 
 
 @dataclass(frozen=True)
@@ -229,7 +236,7 @@ def explore(
             tried = "".join(c if c.isalnum() else "_" for c in f"{name} ({kind})")
             place = folder / model / tried / f"seed-{seed}"
             result = training.fit(network, cicy4, split, training.TrainConfig(**cut), place)
-            if result.stop_reason not in training.STOPPED_FOR_GOOD:
+            if result.interrupted or result.stop_reason not in training.STOPPED_FOR_GOOD:
                 raise KeyboardInterrupt  # called again, it goes on; half a training tells nothing
             predicted = training.predict(network, cicy4.matrices[split.validation])
             table = metrics.evaluate(predicted, cicy4.hodge[split.validation])

@@ -166,6 +166,41 @@ def record_check(
     )
 
 
+def rounds(folder: Path | str) -> str:
+    """A Markdown table of the trainings that led to some weights, the first one first.
+
+    Accuracies are raw, in percent of the validation set.
+    """
+    folder = Path(folder)
+    rows: list[str] = []
+    while folder:
+        record = records.read_metrics(folder)
+        settings, training = record["settings"], record["training"]
+        right = record["metrics"]["validation"]["raw"]
+        cells = [
+            f"`{folder.name}`",
+            str(training["epochs"]),
+            f"{settings['learning_rate']:g}",
+            f"{settings['huber_delta']:g}",
+            " ".join(f"{weight:g}" for weight in settings["loss_weights"]),
+            f"{training['seconds'] / 3600:.1f}",
+            *(f"{right[f'accuracy_{name}']:.2f}" for name in HODGE_NAMES),
+        ]
+        rows.insert(0, f"| {' | '.join(cells)} |")
+        before = record.get("checkpoint")
+        folder = before and folder.parents[1] / before
+    heading = [
+        "| round | epochs | learning rate | Huber delta | loss weights | hours | h11 | h21 | h31 "
+        "| h22 |",
+        "| --- | ---: | ---: | ---: | --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    return "\n".join([*heading, *rows])
+
+
+def _device(name: str) -> str:
+    return "a CPU" if name == "cpu" else name
+
+
 def markdown(folders: Sequence[Path | str]) -> str:
     """Published weights: how each was trained, and a Markdown table of test accuracies (%)."""
     trained, rows = [], []
@@ -175,7 +210,7 @@ def markdown(folders: Sequence[Path | str]) -> str:
         trained.append(
             f"- `{_place(folder)}`: {entry['name']}, {entry['weights'] / 1e6:.2f} million weights, "
             f"{training['epochs']} epochs, {records.duration(training['seconds'])} on "
-            f"{entry['environment']['gpu'] or 'a CPU'}; {entry['label'] or 'the paper’s recipe'}"
+            f"{_device(training['device'])}; {entry['label'] or 'the paper’s recipe'}"
         )
         for decoding, row in entry["metrics"]["test"].items():
             numbers = [f"{row[f'accuracy_{name}']:.2f}" for name in (*HODGE_NAMES, "all")]

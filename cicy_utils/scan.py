@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from cicy_utils import checkpoint, lease, models, records, training
+from cicy_utils import checkpoint, lease, models, recipes, records, training
 from cicy_utils.data import Cicy4
 from cicy_utils.evaluation import data_section, split_section
 from cicy_utils.splits import Split
@@ -148,7 +148,7 @@ def _run_trials(
     _retry_unfinished(study)
 
     stop_reason = "done"
-    while _done(study) < trials:
+    while stop_reason == "done" and _done(study) < trials:
         left = deadline - time.monotonic()
         if left <= 0:
             stop_reason = "time_limit"
@@ -180,6 +180,8 @@ def _run_trials(
                 stop_reason = result.stop_reason
                 break
             study.tell(trial, result.best_validation_loss)
+            if result.interrupted and _done(study) < trials:
+                stop_reason = "interrupted"
         (folder / checkpoint.STATE_FILE).unlink(missing_ok=True)  # large, and not needed any more
         _write_table(study, study_dir, space)
     return ScanResult(_write_table(study, study_dir, space), stop_reason)
@@ -211,7 +213,7 @@ def record_scan(
         run_dir,
         notebook=notebook,
         variant=Path(run_dir).name,
-        label=records.run_label(len(data), shown),
+        label=records.run_label(len(data), shown, changes=recipes.other_layout(data.layout)),
         seed=config.seed,
         settings=dataclasses.asdict(config),
         data=data_section(data),

@@ -34,6 +34,7 @@ from torch import Tensor, nn
 from cicy_utils import checkpoint, devices, interrupts, lease, places, records, steps
 from cicy_utils.data import HODGE_NAMES, SHAPE, Cicy4, checksum
 from cicy_utils.devices import PRECISIONS, device_name, matrix_precision, resolve_device
+from cicy_utils.models import HodgeNetwork
 from cicy_utils.progress import Progress
 from cicy_utils.records import best_epoch
 from cicy_utils.splits import Split
@@ -173,6 +174,8 @@ class FitResult:
         stop_reason: "converged" (patience ran out), "max_epochs", "time_limit" or "interrupted";
             after the last two, the same call goes on.
         device: where the last epoch ran: "cpu" or the name of the GPU.
+        interrupted: whether Ctrl-C came, be it too late to stop anything; then no other training
+            should begin.
     """
 
     history: pd.DataFrame
@@ -182,6 +185,7 @@ class FitResult:
     seconds: float
     stop_reason: str
     device: str
+    interrupted: bool = False
 
 
 class OutOfTime(RuntimeError):
@@ -245,7 +249,7 @@ def fit(
             the model cannot.
         lease.Held: another process trains in the folder.
         FloatingPointError: a loss is infinite or not a number; the files of the run stay as they
-            were after the last good epoch.
+            were when they were last saved, which nothing of the kind ever is.
         OutOfTime: ``max_hours`` passed before the first epoch was finished.
         KeyboardInterrupt: Ctrl-C before the first epoch was finished. What was computed is saved,
             unless there was a second one; the same call goes on.
@@ -292,7 +296,27 @@ def try_many(runs: Sequence[Run]) -> list[FitResult | NoResult]:
     with contextlib.ExitStack() as stack:
         leases = [stack.enter_context(lease.hold(folder)) for folder in folders]
         interrupt = stack.enter_context(interrupts.deferred())
-        return _fit_many(runs, identities, leases, interrupt)
+        outcomes = _fit_many(runs, identities, leases, interrupt)
+        return [
+            dataclasses.replace(outcome, interrupted=interrupt.asked)
+            if isinstance(outcome, FitResult)
+            else outcome
+            for outcome in outcomes
+        ]
+
+
+def require_startable(runs: Sequence[Run]) -> None:
+    """Refuse what ``fit_many`` would refuse, for runs that are to begin one after the other.
+
+    Raises:
+        ValueError, lease.Held: as of ``fit_many``.
+    """
+    for run in runs:
+        identity, _ = _identify(run)
+        lease.require_free(run.run_dir)
+        path = run.run_dir / checkpoint.STATE_FILE
+        if path.exists():
+            checkpoint.require_same_run(path, checkpoint.load_state(path)["identity"], identity)
 
 
 def _fit_many(
@@ -331,7 +355,10 @@ def _fit_many(
                     failures[training] = error
             active = still
         for training in active:
-            training.interrupt()
+            try:
+                training.interrupt()
+            except FloatingPointError as error:
+                failures[training] = error
         for number, training in trainings.items():
             states[number] = training.state
     except KeyboardInterrupt:
@@ -399,7 +426,8 @@ class Training:
             self.stream.wait_stream(torch.cuda.current_stream(device))
         with self.at_work():
             if config.scale_targets:
-                _scale_targets(self.model, run.data.hodge[run.split.train])
+                fresh = run.trained_before is None
+                _scale_targets(self.model, run.data.hodge[run.split.train], fresh)
             units = self.model.target_scale.clone() if config.scale_targets else None
             self.loss = steps.HodgeLoss(units, config.loss_weights, config.huber_delta).to(device)
             self.optimizer = steps.adamw(self.model, config.weight_decay)
@@ -567,6 +595,9 @@ class Training:
         run, inside, first = self.run, self.position > 0, self.state is None
         if inside:
             self.elapsed = time.monotonic() - self.epoch_started
+            sums = [weight.detach().sum() for weight in self.model.parameters()]
+            spoilt = torch.stack([self.step.total, *sums]).sum()
+            require_finite(spoilt.item(), "training", self.epoch)
         self.state = {
             "identity": self.identity,
             "history": list(self.history),
@@ -809,13 +840,24 @@ def _result(run: Run, state: dict | None) -> FitResult:
     )
 
 
-def _scale_targets(model: nn.Module, hodge: np.ndarray) -> None:
-    """Let the outputs of a model's head mean standard deviations from the mean of these labels."""
+@torch.no_grad()
+def _scale_targets(model: HodgeNetwork, hodge: np.ndarray, fresh: bool) -> None:
+    """Let the outputs of a model's head mean standard deviations from the mean of these labels.
+
+    Weights that are not fresh go on giving the answers that they gave.
+    """
     labels = hodge.astype(np.float64)
     spread = labels.std(axis=0)
     spread[spread == 0] = 1.0  # all labels are equal, and their mean is the answer
-    model.target_mean.copy_(torch.from_numpy(labels.mean(axis=0)))
-    model.target_scale.copy_(torch.from_numpy(spread))
+    mean, scale = (
+        torch.from_numpy(values).to(model.target_mean) for values in (labels.mean(axis=0), spread)
+    )
+    if not fresh:
+        last = model.head[-1]
+        last.weight.mul_((model.target_scale / scale)[:, None])
+        last.bias.mul_(model.target_scale / scale).add_((model.target_mean - mean) / scale)
+    model.target_mean.copy_(mean)
+    model.target_scale.copy_(scale)
 
 
 def _is_number(value: object) -> bool:

@@ -153,8 +153,9 @@ label = record["label"]"""
 
 RETRAINING_RESULT_TEXT = """## Result
 
-On the test set of the 80 % split. The row *before retraining* is the checkpoint on the same
-configurations; the last row answers every one with the most frequent value of the training set."""
+On the test set of the 80 % split. Where weights were retrained, the row *before retraining* is the
+checkpoint on the same configurations; the last row answers every one with the most frequent value
+of the training set."""
 
 RETRAINING_PARTS_TEXT = """A validation set of which the weights have seen a part validates nothing
 and has no row: so it is with LSTM-448-f1, whose fold was trained on all of it."""
@@ -214,7 +215,7 @@ from cicy_utils.data import load_cicy4
 from cicy_utils.splits import split_72, split_80
 
 run_dir = records.run_directory("@notebook", "all", folder=RUN_DIR)
-results = RESULTS or run_dir.parents[1]
+results = records.results_folder(RESULTS, run_dir)
 cicy4 = load_cicy4(SOURCE, subset=SUBSET)
 splits = [split_72(len(cicy4), seed=SPLIT_SEED), split_80(len(cicy4), seed=SPLIT_SEED)]
 found = {split.name: ensembles.find_members(results, cicy4, split) for split in splits}
@@ -224,8 +225,8 @@ record, entries = ensembles.record_ensembles(found, climbs, cicy4, splits, **nam
 label = record["label"]"""
 
 MEMBERS_TEXT = """Who may be tested on which test set: a model whose predictions were saved and that
-was never trained on any of it. Of several seeds of one model the one with the lowest validation
-loss is taken."""
+was never trained on any of it. Of several seeds of one model the one that is most often right on
+the validation set is taken."""
 
 WEIGHTS_TEXT = """The weights, and who was kept out of the climb:"""
 

@@ -1,5 +1,6 @@
 """Five folds trained one at a time, put together from their folders."""
 
+import dataclasses
 import shutil
 
 import numpy as np
@@ -39,6 +40,12 @@ def test_a_fold_has_the_papers_name_and_its_own_split(folder, data):
     assert (record["model"], record["architecture"]) == ("LSTM-448-f1", "LSTM-448")
     assert record["split"]["name"] == "fold-1"
     assert record["split"]["fingerprints"] == cv_folds(60)[1].fingerprints
+
+
+def test_a_fold_of_another_layout_is_labelled(data, tmp_path):
+    other = dataclasses.replace(data, layout="zeros-first")
+    record = train(other, 0, tmp_path / "fold-0")
+    assert "layout zeros-first instead of stored" in record["label"]
 
 
 def test_three_sets_of_predictions_are_kept(folder):

@@ -126,6 +126,23 @@ def test_own_file(tmp_path, cicy4_sample):
     assert loaded.source == str(path)
 
 
+@pytest.mark.parametrize("here", [".", "notebooks"])
+def test_a_relative_path_is_looked_up_here_and_from_the_top(
+    tmp_path, cicy4_sample, monkeypatch, here
+):
+    for folder in ("notebooks", "results"):
+        (tmp_path / folder).mkdir()
+    for name, part in (("own.npz", slice(0, 5)), ("notebooks/own.npz", slice(0, 7))):
+        labelled = {"matrix": cicy4_sample.matrices[part], "hodge": cicy4_sample.hodge[part]}
+        np.savez(tmp_path / name, **labelled)
+    monkeypatch.chdir(tmp_path / here)
+    assert len(load_cicy4("own.npz")) == (5 if here == "." else 7)
+    found = load_cicy4("notebooks/own.npz")
+    assert len(found) == 7
+    monkeypatch.chdir(tmp_path)
+    assert load_cicy4(found.source).fingerprint == found.fingerprint
+
+
 def test_list_comes_with_an_installed_wheel(tmp_path):
     root = Path(data.__file__).resolve().parents[1]
     source, wheels, site = tmp_path / "source", tmp_path / "wheels", tmp_path / "site"
@@ -150,9 +167,9 @@ def test_list_comes_with_an_installed_wheel(tmp_path):
     assert found.stdout.split() == [str(site / "cicy_utils" / "_data" / "cicy4.npz"), "905684"]
 
 
-@pytest.mark.parametrize("subset", [0, -1, 905_685])
+@pytest.mark.parametrize("subset", [0, -1, 905_685, 5.0, True, "all"])
 def test_subset_out_of_range(subset):
-    with pytest.raises(ValueError, match=f"between 1 and 905,684, not {subset}"):
+    with pytest.raises(ValueError, match=f"whole number from 1 to 905,684, not {subset!r}"):
         load_cicy4(subset=subset)
 
 

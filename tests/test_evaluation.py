@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from cicy_utils import cross_validation, evaluation, recipes, records, tables, topology
+from cicy_utils import cross_validation, evaluation, lease, recipes, records, tables, topology
 from cicy_utils.data import Cicy4
 from cicy_utils.metrics import DECODINGS, evaluate, residual_covariance
 from cicy_utils.models import build_model, count_weights
@@ -82,6 +82,33 @@ def train_seeds(data, folder, seeds, config=CONFIG, **options):
     return evaluation.train_seeds(
         "LSTM-448", data, split_72(len(data)), config, seeds, folder / f"seed-{seeds[0]}", **options
     )
+
+
+def test_after_a_ctrl_c_that_came_too_late_for_one_seed_no_other_begins(
+    small_list, tmp_path, monkeypatch
+):
+    finish = Progress.finish
+
+    def press(progress, history, stop_reason, **options):
+        signal.raise_signal(signal.SIGINT)
+        return finish(progress, history, stop_reason, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Progress, "finish", press)
+        assert list(train_seeds(small_list, tmp_path, [1, 2])) == [1]
+    assert list(train_seeds(small_list, tmp_path, [1, 2])) == [1, 2]
+
+
+@pytest.mark.parametrize("why", ["another network", "in use"])
+def test_what_one_seed_is_refused_for_is_told_before_any_is_trained(small_list, tmp_path, why):
+    train_seeds(small_list, tmp_path, [2], hidden_size=4)
+    if why == "another network":
+        with pytest.raises(ValueError, match=r"another run, with model\.hidden_size 4"):
+            train_seeds(small_list, tmp_path, [1, 2])
+    else:
+        with lease.hold(tmp_path / "seed-2"), pytest.raises(lease.Held):
+            train_seeds(small_list, tmp_path, [1, 2], hidden_size=4)
+    assert not (tmp_path / "seed-1").exists()
 
 
 def test_ctrl_c_in_the_first_epoch_leaves_what_is_finished_side_by_side(

@@ -74,7 +74,7 @@ PARAMETERS = dict.fromkeys(profiles.MODEL_NOTEBOOKS, MODEL_PARAMETERS) | {
     "18_graph_64": {
         name: value for name, value in MODEL_PARAMETERS.items() if name != "BIDIRECTIONAL"
     }
-    | {"RECIPE": "fast", "LEARNING_RATE": 0.002, "NUM_LAYERS": 12},
+    | {"RECIPE": "fast", "NUM_LAYERS": 12},
 }
 # Tables and figures that a notebook shows, and the files of its figures.
 SHOWN = dict.fromkeys(profiles.MODEL_NOTEBOOKS, (13, {"training_curve", "errors"})) | {

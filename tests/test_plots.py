@@ -284,3 +284,16 @@ def test_a_climb_marks_where_it_ends():
     assert members.lines[0].get_ydata().tolist() == [0, 1, 0]
     assert all(ax.lines[-1].get_xdata() == [2, 2] for ax in figure.axes)
     assert "quick run: a label" in figure.get_suptitle()
+
+
+@pytest.mark.parametrize(
+    ("rates", "limits"), [([0.01, 0.002, 0.0], (0.0004, 0.05)), ([0.0] * 3, None)]
+)
+def test_a_learning_rate_of_zero_has_no_place_on_a_logarithmic_scale(tmp_path, rates, limits):
+    history = HISTORY.assign(learning_rate=rates)
+    figure = plots.training_curve(history, label=LABEL)
+    plots.save(figure, tmp_path, "training_curve")  # and nothing warns
+    axis = figure.axes[1]
+    assert axis.get_yscale() == ("log" if limits else "linear")
+    if limits:
+        assert axis.get_ylim() == pytest.approx(limits)

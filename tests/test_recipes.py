@@ -27,6 +27,17 @@ def test_what_is_none_is_the_recipes_own():
         recipes.config("fast", delta=0.01, rate=1)
 
 
+def test_a_network_may_have_a_recipe_of_its_own():
+    assert recipes.config("fast", "Graph-64").learning_rate == 0.002
+    assert recipes.config("fast", "Graph-64", learning_rate=0.1).learning_rate == 0.1
+    assert recipes.config("fast", "LSTM-448") == recipes.config("fast")
+    assert recipes.config("paper", "Graph-64") == TrainConfig()
+    for recipe in recipes.RECIPES:
+        config = recipes.config(recipe, "Graph-64")
+        for name, value in recipes.settings(recipe, "Graph-64").items():
+            assert getattr(config, name) == value
+
+
 def test_the_loss_changes_nothing_but_the_loss():
     config = recipes.config("fast", loss={"huber_delta": 0.01, "loss_weights": None}, seed=7)
     fast = recipes.config("fast", seed=7)

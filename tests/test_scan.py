@@ -192,6 +192,19 @@ def test_ctrl_c_ends_the_scan_which_then_goes_on(data, split, tmp_path, monkeypa
     assert list(rest.trials["state"]) == ["finished"] * 3
 
 
+def test_after_a_ctrl_c_that_came_too_late_for_one_trial_no_other_begins(
+    data, split, tmp_path, monkeypatch
+):
+    losses_are(monkeypatch, lambda size, epoch: 1.0)
+    fit = training.fit
+    late = lambda *a, **o: dataclasses.replace(fit(*a, **o), interrupted=True)  # noqa: E731
+    monkeypatch.setattr(scan.training, "fit", late)
+    for finished, stop_reason in ((1, "interrupted"), (2, "done")):
+        cut = scan.run_scan(data, split, CONFIG, SPACE, tmp_path, trials=2)
+        assert list(cut.trials["state"]) == ["finished"] * finished
+        assert cut.stop_reason == stop_reason
+
+
 def test_by_command_more_trials_go_on_in_the_same_folder(tmp_path):
     notebooks = Path(__file__).resolve().parents[1] / "notebooks"
 
@@ -228,6 +241,11 @@ def test_the_record_tells_what_was_found(data, split, tmp_path, monkeypatch):
     result = scan.run_scan(data, split, CONFIG, SPACE, tmp_path, trials=3)
     scan.record_scan(result, data, split, CONFIG, SPACE, tmp_path, notebook="16_scan")
     record = records.read_metrics(tmp_path)
+    other = dataclasses.replace(data, layout="descending")
+    labelled = scan.record_scan(
+        result, other, split, CONFIG, SPACE, tmp_path / "other", notebook="16_scan"
+    )["label"]
+    assert labelled == f"{record['label']}, layout descending instead of stored"
     assert record["label"] == (
         "quick run: 300 of 905,684 configurations, at most 2 epochs, "
         "learning rate 0.001 instead of 0.01, batch size 64 instead of 128"

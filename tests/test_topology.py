@@ -16,6 +16,7 @@ from cicy_utils.topology import (
     euler_numbers_batch,
     hodge_numbers,
     hodge_numbers_batch,
+    rests_on_rank,
 )
 
 SEXTIC = [[6]]
@@ -52,6 +53,20 @@ def test_known_threefolds(matrix, hodge, chi):
     assert isinstance(numbers, ThreefoldHodgeNumbers)
     assert numbers == hodge
     assert euler_number(matrix) == chi
+
+
+def test_few_numbers_rest_on_maximal_rank(cicy4_sample):
+    assert not any(rests_on_rank(matrix) for matrix, _, _ in KNOWN)
+    assert rests_on_rank([[1, 3, 0], [1, 0, 3]])  # the Tian-Yau manifold, whose numbers are known
+    with pytest.raises(ValueError, match="sums to 1"):
+        rests_on_rank([[1]])
+    share = np.mean([rests_on_rank(matrix) for matrix in cicy4_sample.matrices])
+    assert 0 < share < 0.1
+
+
+@pytest.mark.long
+def test_how_many_numbers_rest_on_maximal_rank(cicy4):
+    assert sum(map(rests_on_rank, cicy4.matrices)) == 30_130
 
 
 def test_published_threefold_list(published_threefolds):
@@ -145,7 +160,9 @@ def test_padding_changes_nothing(padding):
         ([[float("nan")]], "row 0, column 0 is .*nan.*integers"),
         ([[1, 0], [1, 5]], "row 0 sums to 1"),
         ([[7]], "dimension .* = 5; only dimensions 3 and 4"),
-        ([[3]], "dimension .* = 1; only"),
+        ([[3]], "dimension .* = 1; only dimensions 3 and 4 are supported$"),
+        ([[5, 6]], "dimension .* = 8; .* the first column seems to be the dimensions n_r"),
+        ([[1, 1, 1], [5, 1, 5]], "dimension .* = 9; .* the first column seems to be"),
         ([[2, 0, 0], [0, 0, 0], [0, 0, 5]], "row 1 is empty"),
         ([[2, 0, 0], [5, 0, 1]], "column 1 is empty"),
         ([[3, 0], [0, 4]], "row 1 shares no chain of columns with the first row"),

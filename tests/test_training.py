@@ -257,6 +257,20 @@ def test_a_second_ctrl_c_stops_at_once_with_what_is_saved(data, split, tmp_path)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+def test_ctrl_c_that_comes_too_late_is_told(data, split, tmp_path, monkeypatch):
+    assert not fit(small_model(), data, split, config(), tmp_path / "undisturbed").interrupted
+    finish = training.Progress.finish
+
+    def press(progress, history, stop_reason, **options):
+        if stop_reason:
+            signal.raise_signal(signal.SIGINT)
+        return finish(progress, history, stop_reason, **options)
+
+    monkeypatch.setattr(training.Progress, "finish", press)
+    result = fit(small_model(), data, split, config(), tmp_path / "late")
+    assert (result.stop_reason, result.interrupted) == ("max_epochs", True)
+
+
 def test_ctrl_c_stops_all_that_are_trained_side_by_side(data, split, tmp_path, press):
     recipe = config(max_epochs=3)
     press(2 * EPOCH + 3)  # of the two together
@@ -509,6 +523,22 @@ def test_scaled_targets_live_in_the_model(data, split, tmp_path):
     assert torch.equal(saved["target_scale"], model.target_scale)
 
 
+@pytest.mark.parametrize("before", [{}, {"scale_targets": True}])
+def test_weights_that_are_not_fresh_keep_their_answers_when_targets_are_scaled(
+    data, split, tmp_path, before
+):
+    model = small_model()
+    fit(model, data, split, config(**before), tmp_path / "before")
+    answers, weights = predict(model, data.matrices, device="cpu"), weights_of(model)
+    still = config(scale_targets=True, learning_rate=1e-30, max_epochs=1)
+    trained_on = records.load_trained_on(tmp_path / "before")
+    fit(model, data, split, still, tmp_path / "after", trained_before=trained_on)
+    labels = data.hodge[split.train].astype(float)
+    np.testing.assert_allclose(model.target_scale, labels.std(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(predict(model, data.matrices, device="cpu"), answers, rtol=1e-4)
+    assert same_weights(weights, weights_of(model)) == bool(before)
+
+
 def test_targets_of_other_networks_are_not_scaled(data, split, tmp_path):
     network = nn.Sequential(nn.Flatten(), nn.Linear(320, 4))
     with pytest.raises(ValueError, match="not for a Sequential; use scale_targets=False"):
@@ -565,13 +595,17 @@ def test_a_loss_that_is_no_number_keeps_the_last_good_files(
     assert len(checkpoint.load_state(tmp_path / "checkpoint.pt")["history"]) == 2
 
 
-def test_a_diverging_model_is_stopped(data, split, tmp_path):
+@pytest.mark.parametrize("stops", ["at the end of the epoch", "when it is saved", "with Ctrl-C"])
+def test_a_diverging_model_is_stopped_and_never_saved(data, split, tmp_path, press, stops):
     model = small_model()
     with torch.no_grad():
         model.head[1].bias.fill_(torch.nan)
+    recipe = config(save_minutes=1e-9 if stops == "when it is saved" else 10.0)
+    if stops == "with Ctrl-C":
+        press(1)
     with pytest.raises(FloatingPointError, match="training loss became nan in epoch 1"):
-        fit(model, data, split, config(), tmp_path)
-    assert list(tmp_path.iterdir()) == []
+        fit(model, data, split, recipe, tmp_path / "bad")
+    assert list((tmp_path / "bad").iterdir()) == []
 
 
 def test_another_recipe_model_data_or_split_is_refused(data, split, tmp_path):

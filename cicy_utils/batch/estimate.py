@@ -128,6 +128,7 @@ def _recipe(task: Task) -> TrainConfig:
     settings = task.settings
     return recipes.config(
         settings.get("RECIPE", "paper"),
+        task.model,
         batch_size=settings["BATCH_SIZE"],
         max_epochs=settings["MAX_EPOCHS"],
     )
