@@ -9,6 +9,8 @@ import torch
 
 # Name here -> name of PyTorch's setting for float32 matrix products on a GPU.
 PRECISIONS = {"float32": "ieee", "tf32": "tf32", "bfloat16": "ieee"}
+# Whose settings these are. Looking them up takes longer than reading and setting them.
+BACKENDS = (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn)
 
 
 def resolve_device(device: str, precision: str = "float32") -> torch.device:
@@ -63,16 +65,17 @@ def matrix_precision(precision: str) -> Iterator[None]:
     """Set the precision of float32 matrix products on a GPU, and set it back afterwards.
 
     PyTorch's own defaults differ: TF32 for convolutions and recurrent layers, float32 for the
-    rest.
+    rest. What is as wanted already is left alone, so that a block within another costs little.
     """
-    backends = (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn)
-    before = [backend.fp32_precision for backend in backends]
+    wanted = PRECISIONS[precision]
+    before = [(backend, backend.fp32_precision) for backend in BACKENDS]
+    others = [(backend, value) for backend, value in before if value != wanted]
     try:
-        for backend in backends:
-            backend.fp32_precision = PRECISIONS[precision]
+        for backend, _ in others:
+            backend.fp32_precision = wanted
         yield
     finally:
-        for backend, value in zip(backends, before, strict=True):
+        for backend, value in others:
             backend.fp32_precision = value
 
 

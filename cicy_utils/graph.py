@@ -72,7 +72,8 @@ class Everything:
 
     Sizes do not depend on the numbers: (B, 16, 20, F) for entries, (B, 16, 1, F) for rows,
     (B, 1, 20, F) for columns, each of which every entry sees by broadcasting, and (B, F) for
-    matrices. It does what ``Filled`` does, with sums whose order no GPU chooses anew each time.
+    matrices. It does what ``Filled`` does, with sums along an axis instead of sums by index, whose
+    order a GPU chooses anew each time.
     """
 
     def __init__(self, matrices: Tensor) -> None:

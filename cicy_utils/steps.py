@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -140,8 +140,8 @@ class TrainStep:
         total: float64 scalar on the device: the sum of the losses of all configurations seen
             since it was last set to zero. It is fetched at the end of an epoch, and for the line
             that tells of progress every few seconds, as fetching makes a GPU wait for Python.
-        average: a second model, whose weights follow those of the trained one; None without
-            averaging.
+        average: a second model, whose weights follow those of the trained one and whose buffers
+            are the same; None without averaging.
         follow: float32 scalar on the device: the share of the way that it follows in a step.
     """
 
@@ -181,13 +181,16 @@ class TrainStep:
                     self.average.parameters(), self.model.parameters(), strict=True
                 ):
                     mean.lerp_(weight, self.follow)
+                for own, buffer in zip(self.average.buffers(), self.model.buffers(), strict=True):
+                    own.copy_(buffer)
         self.total += loss.detach() * len(batch)
 
     @property
     def changing(self) -> list[Tensor]:
-        """Every tensor that a step changes."""
-        average = [] if self.average is None else list(self.average.parameters())
-        return [*self.model.parameters(), *average, *moments(self.optimizer), self.total]
+        """Every tensor that a step changes, or may change: a batch norm's means are buffers."""
+        models = [self.model] if self.average is None else [self.model, self.average]
+        held = [tensor for m in models for tensor in (*m.parameters(), *m.buffers())]
+        return [*held, *moments(self.optimizer), self.total]
 
 
 class GraphedStep:
@@ -196,12 +199,20 @@ class GraphedStep:
     A batch of another size than the recorded one, as the last of an epoch may be, takes the eager
     step, which works on the same tensors.
 
+    Attributes:
+        failure: why a recording in this process failed; None if none has. PyTorch
+            (before 2.13) may then go on believing that it records, so no other is tried.
+
     Raises:
-        RuntimeError: the step could not be recorded, or a replay does not compute what the step
-            computes. All weights are then as they were.
+        RuntimeError: the step, or one before it, could not be recorded, or a replay does not
+            compute what the step computes. All weights are then as they were.
     """
 
+    failure: ClassVar[str | None] = None
+
     def __init__(self, step: TrainStep, batch_size: int) -> None:
+        if self.failure is not None:
+            raise RuntimeError(self.failure)
         self.step = step
         hodge = step.source.hodge
         self.batch = torch.arange(batch_size, device=hodge.device) % len(hodge)
@@ -223,6 +234,16 @@ class GraphedStep:
     def _record(self, before: list[Tensor]) -> None:
         eager = self._losses(before, self.step, WARM_UP_STEPS)
         self.step.optimizer.zero_grad()  # so that the graph makes gradients of its own
+        try:
+            self._capture()
+        except RuntimeError as error:
+            GraphedStep.failure = str(first_error(error))
+            raise RuntimeError(self.failure) from error
+        replayed = self._losses(before, self, WARM_UP_STEPS)
+        if not np.allclose(eager, replayed, rtol=GRAPH_TOLERANCE, atol=0, equal_nan=True):
+            raise RuntimeError(f"its losses are {replayed}, and those of eager steps are {eager}")
+
+    def _capture(self) -> None:
         # cuBLAS has one workspace for each stream. Graphs recorded on the same one would share it:
         # side by side they would spoil each other's products, and with the first that is freed
         # newer versions of PyTorch take it from all.
@@ -230,9 +251,6 @@ class GraphedStep:
         # The outer block goes back to the stream of before even when the recording fails.
         with torch.cuda.stream(own), torch.cuda.graph(self.graph, stream=own):
             self.step(self.batch)
-        replayed = self._losses(before, self, WARM_UP_STEPS)
-        if not np.allclose(eager, replayed, rtol=GRAPH_TOLERANCE, atol=0, equal_nan=True):
-            raise RuntimeError(f"its losses are {replayed}, and those of eager steps are {eager}")
 
     def _losses(self, before: list[Tensor], step: TrainStep | GraphedStep, steps: int) -> list:
         """The losses of the first few steps from where the training stands."""
@@ -248,6 +266,13 @@ class GraphedStep:
     def _restore(self, before: list[Tensor]) -> None:
         for tensor, value in zip(self.step.changing, before, strict=True):
             tensor.copy_(value)
+
+
+def first_error(error: RuntimeError) -> RuntimeError:
+    """The one that led to this: when a step cannot be recorded, the recording cannot end, too."""
+    while isinstance(error.__context__, RuntimeError):
+        error = error.__context__
+    return error
 
 
 def fastest_step(step: TrainStep, batch_size: int) -> TrainStep | GraphedStep:

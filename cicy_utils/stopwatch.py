@@ -60,15 +60,20 @@ class Memory:
 
     On a GPU what PyTorch took there. On a CPU what the process took from the system; what it had
     taken before and not given back is not counted, so that only a fresh process tells everything.
+
+    Args:
+        device: "cpu", or a GPU.
+        aside: bytes that will be taken and are not to be counted.
     """
 
-    def __init__(self, device: str = "cpu") -> None:
+    def __init__(self, device: str = "cpu", aside: int = 0) -> None:
         gc.collect()
-        self.device = device
+        self.device, self.aside = device, aside
         if device != "cpu":
             import torch  # slow to import, and most measurements do without
 
-            torch.cuda.empty_cache()
+            with contextlib.suppress(RuntimeError):  # of a CUDA graph that could not be recorded
+                torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats(device)
             self.before = torch.cuda.memory_allocated(device)
             return
@@ -81,9 +86,12 @@ class Memory:
         if self.device != "cpu":
             import torch
 
-            return (torch.cuda.max_memory_allocated(self.device) - self.before) / MIB
+            return self._beyond(torch.cuda.max_memory_allocated(self.device))
         now = _status("VmHWM")
-        return None if now is None or self.before is None else (now - self.before) / MIB
+        return None if now is None or self.before is None else self._beyond(now)
+
+    def _beyond(self, most: int) -> float:
+        return (most - self.before - self.aside) / MIB
 
 
 def in_new_process(module: str, point: Mapping[str, Any], **environment: str) -> dict[str, Any]:

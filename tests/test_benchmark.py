@@ -7,12 +7,20 @@ import dataclasses
 import json
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
 import torch
 
-from cicy_utils import benchmark, benchmark_cluster, benchmark_training, stopwatch, training
+from cicy_utils import (
+    benchmark,
+    benchmark_cluster,
+    benchmark_training,
+    steps,
+    stopwatch,
+    training,
+)
 from cicy_utils.batch import cluster
 from cicy_utils.benchmark_training import Case, OneByOne, Sizes, epoch_split
 from cicy_utils.data import load_cicy4
@@ -51,6 +59,11 @@ def on_a_cpu(monkeypatch):
 @pytest.fixture
 def small_batches(monkeypatch):
     monkeypatch.setattr(benchmark_training, "PAPER_BATCH", 8)
+
+
+@pytest.fixture
+def small_models(monkeypatch):
+    monkeypatch.setattr(Case, "build", lambda *_: build_model("LSTM-448", hidden_size=4))
 
 
 @pytest.fixture
@@ -232,6 +245,90 @@ def test_what_is_timed_is_the_last_epoch(monkeypatch):
     assert (asked["config"].batch_size, asked["config"].device) == (16, "cpu")
     assert len(asked["result"].history) == 2
     assert took == asked["result"].history["seconds"].iloc[-1]
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that only trainings advance: by a second a step, ten a validation, 100 a save."""
+    now = [0.0]
+
+    def slow(owner, name, seconds):
+        work = getattr(owner, name)
+
+        def slower(*arguments, **options):
+            now[0] += seconds
+            return work(*arguments, **options)
+
+        monkeypatch.setattr(owner, name, slower)
+
+    slow(steps.TrainStep, "__call__", 1)
+    slow(training.Training, "_validate", 10)
+    slow(training.Training, "save", 100)
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+
+
+@pytest.mark.parametrize("models", [1, 3])
+def test_epochs_side_by_side_are_timed_with_all_that_belongs_to_them(clock, small_models, models):
+    data, split = load_cicy4(subset=40), epoch_split(24)
+    took = benchmark_training.many_epochs(CASE, data, split, [], models)
+    assert took == models * (3 + 10 + 100)
+
+
+def test_models_side_by_side_are_measured_beside_one_alone(monkeypatch):
+    """What a GPU's rows compare; each second of them is one of ``many_epochs``."""
+    timer = benchmark_training.Timer(CASE, load_cicy4(subset=40), TINY)
+    timer.place = torch.device("cuda")
+    monkeypatch.setattr(benchmark_training, "many_epochs", lambda *a: {1: 2.0, 4: 4.0}[a[-1]])
+    *_, (alone, one), (together, four) = benchmark_training.step_variants(timer, []).items()
+    assert (alone, together) == (
+        "validating and saving once an epoch",
+        "4 models side by side, together",
+    )
+    assert (one(), four()) == (TINY.ours / 2.0, 4 * TINY.ours / 4.0)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_memory_besides_the_list_leaves_out_its_copy_on_a_gpu(monkeypatch, small_models, device):
+    """Of our side, which has one there; the usual way has none."""
+    aside = []
+
+    class Memory:
+        def __init__(self, _device, bytes_aside=0):
+            aside.append(bytes_aside)
+
+        def peak(self):
+            return 1.0
+
+    monkeypatch.setattr(benchmark_training, "available_devices", lambda: [device])
+    monkeypatch.setattr(benchmark_training, "device_name", lambda name: name)
+    monkeypatch.setattr(benchmark_training, "_precisions", lambda _: ("float32",))
+    monkeypatch.setattr(benchmark_training, "matrix_product_peak", lambda *_: 1.0)
+    monkeypatch.setattr(benchmark_training, "MODELS", ("LSTM-448",))
+    monkeypatch.setattr(benchmark_training, "Memory", Memory)
+    for side in ("usual_epoch", "our_epoch"):
+        monkeypatch.setattr(benchmark_training, side, lambda *_, **options: 1.0)
+    benchmark_training.benchmark_training({device: TINY}, 1, [])
+    point = {"device": device, "training configurations": 8, "hidden size": 4, "batch size": 8}
+    assert benchmark_training.epoch_point(point) == {"seconds": 1.0, "mib": 1.0}
+    # 8 configurations to train on, 1 to validate, 1 to test
+    copied = 10 * (16 * 20 + 4 * 2) if device == "cuda" else 0
+    assert aside == [0, copied, copied]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_memory_of_a_gpu_is_its_peak_without_what_is_put_aside(monkeypatch, fails):
+    """After a CUDA graph that could not be recorded PyTorch may refuse to empty its cache."""
+
+    def empty_cache():
+        if fails:
+            raise RuntimeError("captures_underway.empty() INTERNAL ASSERT FAILED")
+
+    monkeypatch.setattr(torch.cuda, "empty_cache", empty_cache)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda _: None)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: 10 * stopwatch.MIB)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda _: 15 * stopwatch.MIB)
+    assert stopwatch.Memory("cuda").peak() == 5
+    assert stopwatch.Memory("cuda", aside=2 * stopwatch.MIB).peak() == 3
 
 
 def test_operations_are_those_of_the_architecture():

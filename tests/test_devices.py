@@ -29,3 +29,27 @@ def test_precision_is_set_for_every_product_and_set_back():
         with devices.matrix_precision(name):
             assert [backend.fp32_precision for backend in backends] == [setting] * 3
         assert [backend.fp32_precision for backend in backends] == before
+
+
+def test_precision_that_is_set_already_is_left_alone(monkeypatch):
+    """As in every step of a training, within a block of the same precision."""
+    written = []
+
+    class Backend:
+        fp32_precision = "none"
+
+        def __setattr__(self, name, value):
+            written.append(value)
+            super().__setattr__(name, value)
+
+    backend = Backend()
+    monkeypatch.setattr(devices, "BACKENDS", (backend,))
+    with devices.matrix_precision("float32"):
+        with devices.matrix_precision("float32"):
+            assert backend.fp32_precision == "ieee"
+        assert written == ["ieee"]
+        with pytest.raises(KeyboardInterrupt), devices.matrix_precision("tf32"):
+            assert backend.fp32_precision == "tf32"
+            raise KeyboardInterrupt
+        assert backend.fp32_precision == "ieee"
+    assert written == ["ieee", "tf32", "ieee", "none"]
