@@ -84,12 +84,12 @@ def finished(run_dir: Path | str) -> dict[Path, dict[str, Any]]:
     """
     run_dir = Path(run_dir)
     own = records.read_metrics(run_dir)
-    found = {int(own["split"]["name"][-1]): run_dir}
+    found = {int(own["split"]["name"][-1]): (run_dir, own)}
     for path in sorted(run_dir.parent.glob(f"fold-*/{METRICS_FILE}")):
         record = records.read_metrics(path.parent)
         if _kind(record) == _kind(own):
-            found.setdefault(int(record["split"]["name"][-1]), path.parent)
-    return {found[fold]: records.read_metrics(found[fold]) for fold in sorted(found)}
+            found.setdefault(int(record["split"]["name"][-1]), (path.parent, record))
+    return dict(found[fold] for fold in sorted(found))
 
 
 def out_of_fold(folders: list[Path]) -> Predictions:

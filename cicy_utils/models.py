@@ -173,9 +173,8 @@ class HodgeNetwork(nn.Module):
         self.name = name
         self.spec = spec
         self.recurrent = RecurrentBlock(spec) if spec.recurrent else None
-        self.convolutional = (
-            FEATURE_BLOCKS[spec.block]() if FEATURE_BLOCKS.get(spec.block) else None
-        )
+        convolutional = FEATURE_BLOCKS.get(spec.block)
+        self.convolutional = convolutional() if convolutional else None
         self.graph = None
         if spec.block == "graph":
             self.graph = GraphBlock(spec.hidden_size, spec.num_layers)

@@ -71,7 +71,7 @@ def beside_ours(model: str, metrics: dict[str, Any], split: int = 72) -> pd.Data
     metrics: the section of that name in metrics.json. Rows: accuracy (percent), MSE, MAE and R2
     of every Hodge number, the last three also as a mean. Published is NaN for what is not.
     """
-    theirs, ours = _published_or_nothing(model, split), metrics["test"]["raw"]
+    theirs, ours = _counterpart(model, split), metrics["test"]["raw"]
     rows = [f"{measure}_{name}" for measure in MEASURES for name in (*HODGE_NAMES, "mean")]
     rows.remove("accuracy_mean")
     table = pd.DataFrame(
@@ -89,7 +89,7 @@ def headline(model: str, metrics: dict[str, Any], split: int = 72) -> pd.DataFra
     """
     columns = [*ACCURACIES, "accuracy_all"]
     rows = {
-        "published": _published_or_nothing(model, split).reindex(columns),
+        "published": _counterpart(model, split).reindex(columns),
         "this run": pd.Series(metrics["test"]["raw"])[columns],
         CONSTANT: pd.Series(metrics["constant"]["raw"])[columns],
     }
@@ -168,8 +168,8 @@ def results_table(run_dir: Path | str) -> pd.DataFrame:
     Columns: model, kind, split (training share, percent), group (rows of the same split and group
     may be compared, see `comparable`; 0 is the main one), notebook, variant, label, weights,
     epochs, minutes, the raw test accuracies accuracy_h11 ... accuracy_all and published_h11 ...
-    published_h22 (percent), mse_mean, mae_mean, r2_mean. Baselines are the last rows of their
-    group. Empty when nothing has finished.
+    published_h22 (percent, of the same network), mse_mean, mae_mean, r2_mean. Baselines are the
+    last rows of their group. Empty when nothing has finished.
     """
     rows = [
         {"group": number, **_result(record)}
@@ -206,12 +206,15 @@ def _measures(metrics: dict[str, float]) -> dict[str, float | None]:
 
 
 def _published_or_nothing(model: str, split: int) -> pd.Series:
-    """Of the same network, whatever the recipe; NaN where the paper has nothing like it."""
-    model = recipes.network(model)
-    model = COUNTERPARTS.get(model, model)
-    table = published()
-    known = (model, split) in table.index
-    return table.loc[(model, split)] if known else pd.Series(np.nan, index=table.columns)
+    """Of the same network, whatever the recipe; NaN where the paper has none of that name."""
+    row, table = (recipes.network(model), split), published()
+    return table.loc[row] if row in table.index else pd.Series(np.nan, index=table.columns)
+
+
+def _counterpart(model: str, split: int) -> pd.Series:
+    """The same; of one of our own networks what it is set beside."""
+    network = recipes.network(model)
+    return _published_or_nothing(COUNTERPARTS.get(network, network), split)
 
 
 def read_json(path: Path) -> Any:

@@ -17,6 +17,7 @@ SEED = 42  # of the training
 LEARNING_RATE = 0.01  # at the start
 LAYOUT = "stored"  # order of the rows
 LOSS = {}  # of the training
+MAX_HOURS = None  # for the training
 RUN_DIR = None  # where to write
 """
 IMPORTS = "import json, os, sys, time\nfrom pathlib import Path"
@@ -24,7 +25,7 @@ COUNT = """\
 calls = Path(RUN_DIR, "calls")
 calls.write_text((calls.read_text() if calls.exists() else "") + "x")"""
 RECORD = """\
-metrics = {"seed": SEED, "data": {"subset": SUBSET}}
+metrics = {"seed": SEED, "data": {"subset": SUBSET}, "settings": {"max_hours": None}}
 metrics["settings_fingerprint"] = os.environ["CICY_SETTINGS"]
 Path(RUN_DIR, "metrics.json").write_text(json.dumps(metrics))"""
 GOOD = [IMPORTS, COUNT, RECORD]

@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import time
+from concurrent.futures import Future
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -170,6 +171,67 @@ def test_results_that_no_status_tells_of_move_away(tmp_path):
     assert (task.run_dir / "metrics.json").read_text() == "its own"
 
 
+def plan_seeds(root: Path, seeds: str, **overrides) -> tasks.Task:
+    """The first task of a notebook that trains with these seeds."""
+    options = {"only": ["12"], "overrides": {"SEEDS": seeds} | overrides}
+    return tasks.plan("smoke", root / "results" / "try", ROOT / "notebooks", **options)[0]
+
+
+def test_a_second_seed_goes_on_when_it_is_asked_for_alone(tmp_path):
+    both, second = plan_seeds(tmp_path, "[42, 43]"), plan_seeds(tmp_path, "[43]")
+    finish(both, 1.0)
+    (second.run_dir / "checkpoint.pt").touch()
+    runner.prepare(second)
+    kept = ["checkpoint.pt", "metrics.json", "status.json"]
+    assert sorted(path.name for path in second.run_dir.iterdir()) == kept
+    assert not (tmp_path / "results" / "replaced").exists()
+    assert runner.is_done(both)
+
+    runner.prepare(plan_seeds(tmp_path, "[43]", MAX_EPOCHS="7"))
+    assert [path.name for path in second.run_dir.iterdir()] == ["status.json"]
+    assert not runner.is_done(both)
+
+
+def test_each_seed_s_folder_moves_away_by_what_is_in_it(tmp_path):
+    task = plan_seeds(tmp_path, "[41, 42, 43, 44, 45, 46]")
+    finish(task, 1.0)
+    for folder in task.folders[:-1]:
+        (folder / "checkpoint.pt").touch()
+    own = (task.folders[1] / "metrics.json").read_text()
+    published = json.dumps({"settings_fingerprint": "else"})
+    (task.folders[2] / "metrics.json").write_text(published)
+    other = plan_seeds(tmp_path, "[44]", MAX_EPOCHS="7")
+    runner.new_status(other, "done").write(task.folders[3])
+    (task.folders[4] / "metrics.json").unlink()  # its training was killed
+    runner.prepare(task)
+    kept = [folder for folder in task.folders if (folder / "checkpoint.pt").exists()]
+    assert kept == [task.folders[number] for number in (0, 1, 4)]
+    assert (kept[1] / "metrics.json").read_text() == own
+    place = tmp_path / "results" / "replaced"
+    moved = sorted(place.glob("try-*/12_lstm_456/*/metrics.json"))
+    # The last one has no state to go on from: it would be trained over what is there.
+    assert [path.parent.name for path in moved] == ["seed-43", "seed-44", "seed-46"]
+    assert moved[0].read_text() == published
+
+
+def test_what_was_begun_with_other_settings_moves_away_with_its_run_folder(tmp_path):
+    task = plan_seeds(tmp_path, "[42, 43]")
+    runner.new_status(plan_seeds(tmp_path, "[42]", MAX_EPOCHS="7"), "partial").write(task.run_dir)
+    task.folders[1].mkdir()
+    (task.folders[1] / "checkpoint.pt").touch()
+    runner.prepare(task)
+    assert list(task.folders[1].iterdir()) == []
+
+
+def test_a_seed_at_which_another_process_works_is_left_alone(tmp_path):
+    task = plan_seeds(tmp_path, "[42, 43]")
+    with lease.hold(task.folders[1], status.LEASE):
+        assert "is in use by process" in runner.in_use(task)
+        with pytest.raises(ValueError, match="is in use by process"):
+            runner.run([task], runner.Local(), say=lambda _: None)
+    assert runner.in_use(task) == ""
+
+
 @pytest.mark.parametrize(
     ("name", "recipe", "folders"),
     [
@@ -237,6 +299,7 @@ if calls.read_text() == "x":
         ({}, {"EPOCHS": "3"}, "has a parameter EPOCHS"),
         ({}, {"SEED": "many"}, "SEED is a whole number, not 'many'"),
         ({}, {"SEED": "1.5"}, "SEED is a whole number, not 1.5"),
+        ({}, {"RUN_DIR": "/data/mine"}, "RUN_DIR follows from the name .* with --run"),
     ],
 )
 def test_wrong_parameters_are_refused_before_anything_runs(tmp_path, values, overrides, message):
@@ -263,6 +326,19 @@ def test_right_parameters_are_taken(tmp_path):
     assert task.run_dir == folder
 
 
+def test_the_results_of_another_run_can_be_read(tmp_path):
+    shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
+    options = {"only": ["15"], "overrides": {"RESULTS": "results/mine"}}
+    run_dir = tmp_path / "results" / "try"
+    (task,) = tasks.plan("smoke", run_dir, tmp_path / "notebooks", **options)
+    assert task.injected["RESULTS"] == "results/mine"
+    finish(task, 2.0)
+    write_metrics(run_dir / "10_lstm_424" / "seed-42", 3.0)
+    assert runner.is_done(task)  # it does not read that one
+    write_metrics(tmp_path / "results" / "mine" / "10_lstm_424" / "seed-42", 3.0)
+    assert not runner.is_done(task)
+
+
 def test_a_missing_notebook_is_named(tmp_path):
     project = Project(tmp_path, {"00_good": GOOD})
     (tmp_path / "notebooks" / "00_good.ipynb").unlink()
@@ -282,8 +358,9 @@ def test_profiles_fit_the_notebooks(profile, tmp_path):
             "fast" if task.settings.get("RECIPE") == "fast" else profiles.NOTEBOOKS[task.name].kind
         )
         assert profiles.PROFILES[profile][kind].items() <= task.settings.items()
-        assert {need.split("/")[0] for need in task.needs} <= set(names[: names.index(task.name)])
-        assert set(task.reads) <= set(names[: names.index(task.name)])
+        earlier = planned[: names.index(task.name)]
+        for pattern in (*map(profiles.pattern, task.needs), *task.reads):
+            assert any(other.is_one_of([pattern]) for other in earlier)
     variants = {}
     for task in planned:
         variants.setdefault(task.name, []).append(task.variant)
@@ -356,10 +433,15 @@ def finish(task: tasks.Task, at: float, **metrics) -> None:
     """Leave what a finished task leaves."""
     runner.new_status(task, "done").write(task.run_dir)
     for folder, seed in task.seeds.items():
-        folder.mkdir(parents=True, exist_ok=True)
         record = {"settings_fingerprint": task.fingerprint, "seed": seed} | metrics
-        (folder / "metrics.json").write_text(json.dumps(record))
-        os.utime(folder / "metrics.json", (at, at))
+        write_metrics(folder, at, **record)
+
+
+def write_metrics(folder: Path, at: float, **metrics) -> None:
+    """Leave a metrics.json that was written at that time."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    os.utime(folder / "metrics.json", (at, at))
 
 
 def test_a_task_is_done_when_all_its_seeds_are(tmp_path):
@@ -393,12 +475,22 @@ def test_every_setting_changes_the_fingerprint(tmp_path, name):
 
     task, other = plan(), plan(**{name: "zeros-first" if name == "LAYOUT" else "77"})
     assert task.fingerprint != other.fingerprint
-    finish(task, 1.0)
+    finish(task, 1.0, settings={"device": "auto", "max_hours": None})
     assert runner.is_done(task)
     assert not runner.is_done(other)
     # Where and how long changes nothing; each seed has a folder of its own.
     for same in ({"DEVICE": "cpu"}, {"MAX_HOURS": "1"}, {"SEEDS": "[7]"}):
         assert plan(**same).fingerprint == task.fingerprint
+        assert runner.is_done(plan(**same)) == ("SEEDS" not in same)
+
+
+@pytest.mark.notebooks
+def test_a_time_limit_is_no_other_setting(tmp_path):
+    """Of a notebook whose record has none, whatever it was given."""
+    project = Project(tmp_path, {"00_good": GOOD})
+    assert project.run(overrides={"MAX_HOURS": "2"})["00_good"].state == "done"
+    assert project.run()["00_good"].state == "skipped"
+    assert project.run(overrides={"MAX_HOURS": "3"})["00_good"].state == "skipped"
 
 
 def test_newer_results_make_what_read_them_due_again(tmp_path):
@@ -410,9 +502,83 @@ def test_newer_results_make_what_read_them_due_again(tmp_path):
     finish(by_title["14_retraining/CNN-LSTM-400"], 100.0)
     assert not runner.is_done(by_title["15_ensembles"])
     assert runner.is_done(by_title["14_retraining/LSTM-448-d80"])
+    finish(by_title["11_lstm_448/fast-42"], 100.0)  # which retraining does not start from
+    assert runner.is_done(by_title["14_retraining/LSTM-448-d80"])
     finish(by_title["11_lstm_448/seed-42"], 100.0)
     assert not runner.is_done(by_title["14_retraining/LSTM-448-d80"])
     assert runner.is_done(by_title["14_retraining/LSTM-424-d80"])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "file"),
+    [
+        ("SOURCE", "../lists/list.npz", "lists/list.npz"),
+        ("SOURCE", "{root}/lists/list.npz", "lists/list.npz"),
+        ("CHECKPOINT", "results/old/12_lstm_456/seed-1", "{value}/metrics.json"),
+        ("CHECKPOINT", "{root}/12_lstm_456/seed-1", "12_lstm_456/seed-1/metrics.json"),
+    ],
+)
+def test_a_newer_list_or_checkpoint_makes_what_read_it_due_again(tmp_path, name, value, file):
+    shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
+    options = {"only": ["12"], "overrides": {name: value.format(root=tmp_path)}}
+    run_dir = tmp_path / "results" / "try"
+    (task,) = tasks.plan("smoke", run_dir, tmp_path / "notebooks", **options)
+    path = tmp_path / file.format(value=value)
+    path.parent.mkdir(parents=True)
+    path.touch()
+    os.utime(path, (1.0, 1.0))
+    finish(task, 2.0)
+    assert runner.is_done(task)
+    os.utime(path, (3.0, 3.0))
+    assert not runner.is_done(task)
+
+
+class Scripted:
+    """A place where attempts end at once, each as its title says, or well."""
+
+    word, shared = "started", False
+
+    def __init__(self, states: dict[str, str]):
+        self.states = states
+
+    def slots(self) -> int:
+        return 1
+
+    def submit(self, task: tasks.Task) -> Future:
+        future = Future()
+        future.set_result(runner.Outcome(task, self.states.get(task.title, "done")))
+        return future
+
+    def outcome(self, task: tasks.Task, future: Future) -> runner.Outcome:
+        return future.result()
+
+
+def test_retraining_needs_a_model_by_the_paper_s_recipe(tmp_path):
+    def states(only, ends=None, **overrides):
+        overrides = {"MODEL": "LSTM-448", "RETRAIN": "True"} | overrides
+        options = {"only": only, "overrides": overrides}
+        planned = tasks.plan("smoke", tmp_path / "run", ROOT / "notebooks", **options)
+        outcomes = runner.run(planned, Scripted(ends or {}), say=lambda _: None)
+        return {outcome.task.title: outcome.state for outcome in outcomes}
+
+    paper, fast, retrained = (
+        "11_lstm_448/seed-42",
+        "11_lstm_448/fast-42",
+        "14_retraining/LSTM-448-d80",
+    )
+    both = ["11", "14"]
+    assert states(both, {fast: "failed"}) == {paper: "done", fast: "failed", retrained: "done"}
+    assert states(both, {paper: "failed"})[retrained] == "blocked"
+    assert states(both, RECIPE="fast") == {fast: "done", retrained: "blocked"}
+    # One that is named is enough, and so is one of an earlier call.
+    named = {"CHECKPOINT": "results/run/11_lstm_448/fast-42"}
+    assert states(["14"], **named) == {retrained: "done"}
+    options = {"only": ["11"], "overrides": {"SEEDS": "[43]"}}
+    for task in tasks.plan("smoke", tmp_path / "run", ROOT / "notebooks", **options):
+        finish(task, 1.0)
+        assert states(["14"])[retrained] == ("done" if task.variant == "seed-43" else "blocked")
+        (task.run_dir / "metrics.json").unlink()
+        assert states(["14"])[retrained] == "blocked"
 
 
 @pytest.mark.notebooks
@@ -471,7 +637,10 @@ def test_status_believes_no_file_without_what_belongs_to_it(tmp_path):
         assert "running" in status.report(tmp_path)
     assert status.told(folder, Status.read(folder))[0] == "stopped"  # whatever its heartbeat says
     assert "stopped" in status.report(tmp_path, "run")
-    assert "Nothing" in status.report(tmp_path, "other")
+    (tmp_path / "empty").mkdir()
+    assert status.report(tmp_path, "empty") == "Nothing has been run yet."
+    with pytest.raises(FileNotFoundError, match=r"there is no run folder .*other"):
+        status.report(tmp_path, "other")
 
     Status("00_data", "list", "done", fingerprint="f").write(folder)
     for text, told in (
@@ -534,6 +703,18 @@ def test_wrong_arguments_exit_with_2(arguments, capsys):
         command.main(arguments)
     assert stop.value.code == 2
     assert "usage: bash run_all.sh" in capsys.readouterr().err
+
+
+def test_the_status_of_a_run_that_does_not_exist_exits_with_2(capsys, tmp_path):
+    assert command.main(["status"], tmp_path) == 0
+    assert capsys.readouterr().out == "Nothing has been run yet.\n"
+    Status("00_data", "list").write(tmp_path / "results" / "quick" / "00_data" / "list")
+    assert command.main(["status", "--run", "qiuck"], tmp_path) == 2
+    told = capsys.readouterr()
+    assert "run_all.sh status: there is no run folder" in told.err
+    assert told.out == ""
+    assert command.main(["status", "--run", "quick"], tmp_path) == 0
+    assert "00_data/list" in capsys.readouterr().out
 
 
 def test_wrong_parameters_exit_with_2(capsys, tmp_path):

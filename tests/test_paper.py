@@ -124,6 +124,15 @@ def test_results_table_reads_the_files_of_a_run(tmp_path):
     assert constant["accuracy_h21"] == 100.0
 
 
+def test_results_table_has_the_paper_s_numbers_beside_its_own_networks_only(tmp_path):
+    for name, model in (("11_lstm_448", "LSTM-448-fast"), ("18_graph_64", "Graph-64-fast")):
+        records.write_metrics(tmp_path / name / "fast-42", **sections(model))
+    table = paper.results_table(tmp_path).set_index("model")
+    columns = [f"published_{name}" for name in HODGE_NAMES]
+    assert table.loc["LSTM-448-fast", "published_h22"] == pytest.approx(78.62612276895389)
+    assert table.loc["Graph-64-fast", columns].isna().all()
+
+
 def test_results_table_of_nothing_is_empty(tmp_path):
     table = paper.results_table(tmp_path)
     assert isinstance(table, pd.DataFrame) and table.empty

@@ -297,6 +297,26 @@ def test_the_newest_run_is_the_default(tmp_path, capsys):
     assert (results / "old" / "index.html").is_file()
 
 
+def test_what_was_begun_last_is_the_newest(tmp_path):
+    ages = {"finished": (2, 2), "begun": (3, 1)}  # of status.json and metrics.json
+    for name, written in ages.items():
+        folder = run_folder.write(tmp_path / name, "00_data/list", run_folder.record("LSTM-448"))
+        for file, at in zip(("status.json", "metrics.json"), written, strict=True):
+            os.utime(folder / file, (at, at))
+    assert report.newest_run(tmp_path) == "begun"
+
+
+def test_what_comes_with_the_project_is_the_newest_only_alone(tmp_path):
+    """A checkout gives its files the time of day."""
+    place = "11_lstm_448/fast-42"
+    run_folder.write(tmp_path / "reference", place, run_folder.record("LSTM-448-fast"))
+    assert report.newest_run(tmp_path) == "reference"
+    folder = run_folder.write(tmp_path / "mine", place, run_folder.record("LSTM-448-fast"))
+    for path in folder.iterdir():
+        os.utime(path, (1, 1))
+    assert report.newest_run(tmp_path) == "mine"
+
+
 def test_no_run_and_unknown_runs_are_refused(tmp_path, capsys):
     assert command.main(["report"], tmp_path) == 2
     assert "nothing has been run" in capsys.readouterr().err

@@ -124,10 +124,7 @@ def main(arguments: Sequence[str], root: Path = ROOT) -> int:
     word, *arguments = arguments
     options = parser(word).parse_args(arguments)
     if word == "status":
-        from cicy_utils.batch import status
-
-        print(status.report(root / "results", options.run))
-        return 0
+        return status(options.run, root / "results")
     if word == "report":
         return report(options.run, root / "results")
     if word == "doctor":
@@ -254,6 +251,18 @@ def require_room(folder: Path, size: float) -> None:
             f"results may take {size / 1e6:,.0f} MB, and the disk of {folder} has "
             f"{free / 1e6:,.0f} MB left; make room, or use a clone on another disk"
         )
+
+
+def status(run: str | None, results: Path) -> int:
+    """Print how far every run is, or one; 2 where there is none of that name."""
+    from cicy_utils.batch.status import report
+
+    try:
+        print(report(results, run))
+    except FileNotFoundError as error:
+        print(f"bash run_all.sh status: {error}", file=sys.stderr)
+        return 2
+    return 0
 
 
 def report(run: str | None, results: Path) -> int:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from cicy_utils import lease
 from cicy_utils.batch.execution import Kernels, execute, own_event_loop
@@ -64,25 +65,34 @@ def is_done(task: Task) -> bool:
     """Whether a folder holds this very task, finished.
 
     A training that was cut short by its time limit or by hand is not: it can go on. Nor is
-    something that read the results of other notebooks, if there are newer ones.
+    something that has read a file, if there is a newer one now.
     """
     status = Status.read(task.run_dir)
     if status is None or status.state != "done":
         return False
     if (status.settings, status.source) != (task.identity, task.source_hash):
         return False
-    for folder, seed in task.seeds.items():
-        settings = task.settings if seed is None else task.settings | {"SEED": seed}
+    for folder, settings in task.expected.items():
         if fault_of_results(folder, task.fingerprint, settings) or cut_short(folder):
             return False
         metrics = read_metrics(folder) or {}
         if metrics.get("scan", {}).get("trials", 0) < task.settings.get("TRIALS", 0):
             return False
     written = (task.run_dir / METRICS_FILE).stat().st_mtime
-    read = (
-        p for name in task.reads for p in task.run_dir.parents[1].glob(f"{name}/*/{METRICS_FILE}")
-    )
-    return all(path.stat().st_mtime <= written for path in read)
+    return all(path.stat().st_mtime <= written for path in _read(task) if path.is_file())
+
+
+def _read(task: Task) -> Iterator[Path]:
+    """Where a task reads what others made: results, another copy of the list, a checkpoint."""
+    notebooks = task.source.parent  # where its kernel runs
+    project = notebooks.parent
+    results = project / (task.settings.get("RESULTS") or task.run_dir.parents[1])
+    for pattern in task.reads:
+        yield from results.glob(f"{pattern}/{METRICS_FILE}")
+    if source := task.settings.get("SOURCE"):
+        yield from (notebooks / source, project / source)
+    if checkpoint := task.settings.get("CHECKPOINT"):
+        yield project / checkpoint / METRICS_FILE
 
 
 def new_status(task: Task, state: str) -> Status:

@@ -244,8 +244,7 @@ def _first_line(cell: nbformat.NotebookNode) -> str:
 
 def _missing_results(task: Task) -> list[str]:
     """What is wrong with metrics.json after the last cell, in any of the folders."""
-    for folder, seed in task.seeds.items():
-        settings = task.settings if seed is None else task.settings | {"SEED": seed}
+    for folder, settings in task.expected.items():
         if fault := fault_of_results(folder, task.fingerprint, settings):
             return [f"the notebook ran to its end, but {fault}"]
     return []

@@ -18,7 +18,7 @@ class Variant:
     Attributes:
         parameters: the notebook's own values for this variant.
         model: the paper's name of the model it trains; None if it trains none.
-        needs: as of a notebook, or one variant of it: "13_cross_validation/fold-1".
+        needs: as of a notebook, or a pattern of its variants: "11_lstm_448/seed-*".
         kind: which column of a profile applies, if not the notebook's.
     """
 
@@ -65,8 +65,8 @@ def _model(name: str) -> Notebook:
     return Notebook(kind="model", variant="{VARIANT}", model=name)
 
 
-def _retrained(name: str, notebook: str) -> dict[str, Variant]:
-    return {f"{name}-d80": Variant({"MODEL": name, "RETRAIN": True}, name, (notebook,))}
+def _retrained(name: str, need: str) -> dict[str, Variant]:
+    return {f"{name}-d80": Variant({"MODEL": name, "RETRAIN": True}, name, (need,))}
 
 
 def _evaluated(name: str, need: str) -> dict[str, Variant]:
@@ -103,11 +103,11 @@ NOTEBOOKS = {
     ),
     "14_retraining": Notebook(
         kind="retraining",
-        variants={
-            **_retrained("LSTM-448", "11_lstm_448"),
-            **_retrained("LSTM-424", "10_lstm_424"),
-            **_retrained("CNN-LSTM-400", "07_cnn_lstm_400"),
-            **_evaluated("CNN-LSTM-400", "07_cnn_lstm_400"),
+        variants={  # of models by the paper's recipe: others have other names
+            **_retrained("LSTM-448", "11_lstm_448/seed-*"),
+            **_retrained("LSTM-424", "10_lstm_424/seed-*"),
+            **_retrained("CNN-LSTM-400", "07_cnn_lstm_400/seed-*"),
+            **_evaluated("CNN-LSTM-400", "07_cnn_lstm_400/seed-*"),
             **_evaluated("LSTM-448-f1", "13_cross_validation/fold-1"),
         },
     ),
@@ -205,6 +205,11 @@ def find(name: str, catalogue: Iterable[str] = NOTEBOOKS) -> str:
         if wanted in (full, full.split("_", 1)[0]):
             return full
     raise ValueError(f"there is no notebook {name!r}; choose from {', '.join(names)}")
+
+
+def pattern(need: str) -> str:
+    """Of notebook and variant, for what is needed or read: any variant, if it names none."""
+    return need if "/" in need else f"{need}/*"
 
 
 def in_order(names: Iterable[str], catalogue: Mapping[str, Notebook] = NOTEBOOKS) -> list[str]:

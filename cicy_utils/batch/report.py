@@ -24,9 +24,10 @@ from cicy_utils.batch import profiles
 from cicy_utils.batch.execution import HTML_FILE
 from cicy_utils.batch.runner import REPLACED
 from cicy_utils.batch.status import FILE_NAME as STATUS_FILE
-from cicy_utils.batch.status import Status, told, write_text
+from cicy_utils.batch.status import Status, require_run, told, write_text
 from cicy_utils.data import HODGE_NAMES
 from cicy_utils.metrics import DECODINGS
+from cicy_utils.places import REFERENCE
 from cicy_utils.records import (
     HISTORY_FILE,
     METRICS_FILE,
@@ -35,6 +36,7 @@ from cicy_utils.records import (
     claim_nothing,
     duration,
     merged_labels,
+    validation_accuracy,
 )
 
 REPORT_FILE = "index.html"
@@ -57,8 +59,8 @@ MEASURE_NAMES = {
     "parameters_millions": "weights (millions)",
     "train_hours_p100": "training (hours)",
 }
-# Results that the paper lists at 80 % under names of the 72 % split: it did not train them again.
 SHOWN_OF_DECODINGS = ("accuracy_h31", "accuracy_h22", "accuracy_all")
+# Results that the paper lists at 80 % under names of the 72 % split: it did not train them again.
 NOT_RETRAINED = (("CNN-LSTM-400", 80), ("LSTM-448-f1", 80))
 SHOWN_TRIALS = 10  # of a scan; all of them are in its file
 DASH = "–"
@@ -139,26 +141,28 @@ def build(run_dir: Path | str) -> Path:
         FileNotFoundError: there is no such folder.
     """
     run_dir = Path(run_dir)
-    if not run_dir.is_dir():
-        raise FileNotFoundError(f"there is no run folder {run_dir}; bash run_all.sh makes one")
+    require_run(run_dir)
     return Report(run_dir).write()
 
 
 def newest_run(results: Path | str) -> str:
     """Name of the run in results/ in which something was finished or begun last.
 
+    The one that comes with the project is taken where there is no other: its files are as new as
+    the clone.
+
     Raises:
         FileNotFoundError: nothing has been run.
     """
-    newest = {
-        path.parts[-4]: path.stat().st_mtime
-        for file in (STATUS_FILE, METRICS_FILE)
-        for path in sorted(Path(results).glob(f"*/*/*/{file}"), key=lambda p: p.stat().st_mtime)
-    }
+    newest: dict[str, float] = {}
+    for file in (STATUS_FILE, METRICS_FILE):
+        for path in Path(results).glob(f"*/*/*/{file}"):
+            name = path.parts[-4]
+            newest[name] = max(newest.get(name, 0.0), path.stat().st_mtime)
     newest.pop(REPLACED, None)
     if not newest:
         raise FileNotFoundError(f"nothing has been run into {results}: bash run_all.sh does it")
-    return max(newest, key=lambda name: newest[name])
+    return max(newest, key=lambda name: (name != REFERENCE, newest[name]))
 
 
 class Report:
@@ -503,7 +507,7 @@ class Report:
                 self._name(record),
                 f"{paper.key(record)[1]} %, rank {rank}",
                 [
-                    Cell(_number(paper_tables.validation_accuracy(record), "accuracy")),
+                    Cell(_number(validation_accuracy(record), "accuracy")),
                     *(Cell(_number(paper_tables.value(record, m), m)) for m in measures),
                 ],
                 [self._source(record)],

@@ -28,6 +28,7 @@ from cicy_utils.batch.attempt import (
     new_status,
 )
 from cicy_utils.batch.execution import Kernels
+from cicy_utils.batch.profiles import pattern
 from cicy_utils.batch.status import LEASE, Status, fault_of_results, last_epoch
 from cicy_utils.batch.tasks import Task
 from cicy_utils.places import cores
@@ -139,9 +140,9 @@ def run(
         KeyboardInterrupt: after what runs has been stopped and its state written.
         ValueError: another process is at work on one of the folders, and places are not shared.
     """
-    for task in () if places.shared else tasks:
+    for folder in () if places.shared else [folder for task in tasks for folder in task.folders]:
         try:
-            lease.require_free(task.run_dir, LEASE)
+            lease.require_free(folder, LEASE)
         except lease.Held as held:
             raise ValueError(f"{held}; wait for it, or choose another name with --run") from None
     return Batch(tasks, places, say, progress_seconds).run()
@@ -183,13 +184,13 @@ class Batch:
 
         Returns the folders of what is done, and those that cannot be used, with the reason.
         """
-        redone: set[str] = set()  # notebooks that run now, so that what reads them runs again
+        redone: list[Task] = []  # what runs now, so that what reads it runs again
         skipped, broken = set(), {}
         for task in self.tasks:
-            if is_done(task) and redone.isdisjoint(task.reads):
+            if is_done(task) and not any(other.is_one_of(task.reads) for other in redone):
                 skipped.add(task.run_dir)
                 continue
-            redone.add(task.name)
+            redone.append(task)
             if self.places.shared and in_use(task):
                 continue
             try:
@@ -202,8 +203,8 @@ class Batch:
         """Give away what can be run now, and settle what need not or cannot be run."""
         room = self.places.slots() - len(self.running)
         for task in list(self.waiting):
-            unfinished = {t.name for t in (*self.waiting, *self.running.values())}
-            if not unfinished.isdisjoint(task.reads):
+            unfinished = (*self.waiting, *self.running.values())
+            if any(other.is_one_of(task.reads) for other in unfinished):
                 continue
             if outcome := self._without_running(task, skipped, broken):
                 self.waiting.remove(task)
@@ -292,14 +293,11 @@ class Batch:
 
     def _have(self, need: str, task: Task) -> bool:
         """Whether a needed notebook, or variant, is done, in this call or before it."""
-        states = [
-            outcome.state
-            for outcome in self.outcomes.values()
-            if need in (outcome.task.name, f"{outcome.task.name}/{outcome.task.variant}")
-        ]
+        wanted = pattern(need)
+        states = [o.state for o in self.outcomes.values() if o.task.is_one_of([wanted])]
         if states:
             return all(state in DONE for state in states)
-        folders = task.run_dir.parents[1].glob(need if "/" in need else f"{need}/*")
+        folders = task.run_dir.parents[1].glob(wanted)
         found = [(folder, status) for folder in folders if (status := Status.read(folder))]
         return any(
             status.state == "done" and not fault_of_results(folder, status.fingerprint, {})
@@ -308,36 +306,48 @@ class Batch:
 
 
 def prepare(task: Task) -> None:
-    """Make a folder ready for a run: its own unfinished one goes on, a different one moves away.
-
-    So do results that no status tells of, such as those that come with the project.
+    """Make the folders of a task ready: what it left there itself goes on, all else moves away.
 
     Raises:
         Held: another process is at work on it.
         OSError: the folder cannot be written.
     """
     with lease.hold(task.run_dir, LEASE):
-        status = Status.read(task.run_dir)
-        published = status is None and (task.run_dir / METRICS_FILE).exists()
-        if published or (status and status.settings != task.identity):
-            for folder in task.folders:
-                lease.require_free(folder, wait=ORPHAN_SECONDS)
-            run_dir = task.run_dir.parents[1]
-            stamp = time.strftime("%Y%m%d-%H%M%S")
-            place = run_dir.parent / REPLACED / f"{run_dir.name}-{stamp}" / task.name
-            for folder in task.folders:
-                if not folder.exists():
-                    continue
-                (place / folder.name).mkdir(parents=True, exist_ok=True)
-                for entry in folder.iterdir():
-                    if entry != lease.lease_file(folder, LEASE):
-                        shutil.move(entry, place / folder.name / entry.name)
+        there = [folder for folder in task.folders if folder.is_dir()]
+        others = [folder for folder in there if not _is_own(folder, task)]
+        for folder in others:
+            lease.require_free(folder, wait=ORPHAN_SECONDS)
+        run_dir = task.run_dir.parents[1]
+        stamp = time.strftime("%Y%m%d-%H%M%S")
+        place = run_dir.parent / REPLACED / f"{run_dir.name}-{stamp}" / task.name
+        for folder in others:
+            (place / folder.name).mkdir(parents=True, exist_ok=True)
+            for entry in folder.iterdir():
+                if entry != lease.lease_file(folder, LEASE):
+                    shutil.move(entry, place / folder.name / entry.name)
         new_status(task, "pending").write(task.run_dir)
+
+
+def _is_own(folder: Path, task: Task) -> bool:
+    """Whether a task itself left behind whatever is in one of its folders.
+
+    A folder's status tells. Results without one, such as those of a second seed, are its own if
+    they are of the same settings and hold a state to go on from: those that come with the project
+    do not. What is neither was begun along with the run folder.
+    """
+    from cicy_utils.checkpoint import STATE_FILE  # slow to import: it brings torch
+
+    if status := Status.read(folder):
+        return status.fingerprint == task.fingerprint
+    if (folder / METRICS_FILE).exists():
+        goes_on = (folder / STATE_FILE).exists()
+        return goes_on and not fault_of_results(folder, task.fingerprint, {})
+    return folder == task.run_dir or _is_own(task.run_dir, task)
 
 
 def in_use(task: Task) -> str:
     """Who is at work on one of the folders of a task, in words; "" if nobody is."""
-    kinds = [(task.run_dir, LEASE), *((folder, "training") for folder in task.folders)]
+    kinds = [(folder, name) for folder in task.folders for name in (LEASE, "training")]
     for folder, name in kinds:
         try:
             lease.require_free(folder, name)

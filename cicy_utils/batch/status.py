@@ -171,8 +171,24 @@ def last_epoch(folder: Path) -> str:
         return ""
 
 
+def require_run(folder: Path | str) -> None:
+    """Make sure that there is a run folder.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    if not Path(folder).is_dir():
+        raise FileNotFoundError(f"there is no run folder {folder}; bash run_all.sh makes one")
+
+
 def report(results: Path, run: str | None = None) -> str:
-    """A table of every notebook of every run, or of one, for people."""
+    """A table of every notebook of every run, or of one, for people.
+
+    Raises:
+        FileNotFoundError: there is no run of that name.
+    """
+    if run:
+        require_run(results / run)
     lines = []
     for name, folder, status in statuses(results, run):
         state, why = told(folder, status)

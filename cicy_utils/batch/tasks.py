@@ -5,8 +5,9 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ OPTIONAL = {
     "PATIENCE": int,
     "MAX_HOURS": float,
     "CHECKPOINT": str,
+    "RESULTS": str,
     "RUN_DIR": str,
 }
 # Where and how long, not what, is computed: a run may go on with other values.
@@ -47,8 +49,8 @@ TYPE_NAMES = {
 class Task:
     """A notebook to run: its source, its folder, what papermill injects, and all settings.
 
-    title: the notebook, with the variant where it has several; needs: notebooks, or variants of
-    them, without which it cannot run; reads: notebooks whose results it uses.
+    title: the notebook, with the variant where it has several; needs: notebooks, or patterns of
+    their variants, without which it cannot run; reads: patterns of all whose results it uses.
     """
 
     name: str
@@ -81,6 +83,10 @@ class Task:
         """The same folders without the seeds."""
         return list(self.seeds)
 
+    def is_one_of(self, patterns: Iterable[str]) -> bool:
+        """Whether one of these patterns of notebook and variant is of it."""
+        return any(fnmatchcase(f"{self.name}/{self.variant}", pattern) for pattern in patterns)
+
     @property
     def identity(self) -> dict[str, Any]:
         """The settings that decide what is computed in its own folder, as JSON keeps them."""
@@ -88,6 +94,14 @@ class Task:
         if "SEEDS" in settings:
             settings["SEEDS"] = settings["SEEDS"][:1]  # the other ones have folders of their own
         return json.loads(json.dumps(settings))
+
+    @property
+    def expected(self) -> dict[Path, dict[str, Any]]:
+        """The settings that decide what is computed in each of its folders, with the seed."""
+        return {
+            folder: self.identity if seed is None else self.identity | {"SEED": seed}
+            for folder, seed in self.seeds.items()
+        }
 
     @property
     def fingerprint(self) -> str:
@@ -129,6 +143,8 @@ def plan(
     names = profiles.in_order(only or catalogue, catalogue)
     notebooks = Path(notebooks).resolve()
     overrides = dict(overrides or {})
+    if "RUN_DIR" in overrides:
+        raise ValueError("RUN_DIR follows from the name of the run; choose that with --run")
     unused = set(overrides)
     tasks = []
     for name in names:
@@ -152,7 +168,8 @@ def plan(
                 seed_folders(folder, settings["SEEDS"])  # refuses what are no seeds
             injected["RUN_DIR"] = str(folder)
             check_parameters(name, injected, defaults)
-            needs = (*entry.needs, *variant.needs)
+            # A checkpoint that is named stands in for the one that would be looked for.
+            needs = () if settings.get("CHECKPOINT") else (*entry.needs, *variant.needs)
             task = Task(
                 name,
                 source,
@@ -162,7 +179,7 @@ def plan(
                 title=f"{name}/{folder.name}" if entry.variants else name,
                 model=variant.model and settings.get("MODEL", variant.model),
                 needs=needs,
-                reads=tuple(need.split("/")[0] for need in (*needs, *entry.after)),
+                reads=tuple(map(profiles.pattern, (*needs, *entry.after))),
             )
             tasks.append(task)
     order = profiles.FIRST.get(profile, ())
