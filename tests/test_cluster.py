@@ -197,7 +197,7 @@ def test_without_its_scheduler_a_batch_stops_and_goes_on_with_another(tmp_path):
 
 
 @pytest.mark.long
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("seed", range(10))
 def test_killed_at_random_moments(tmp_path, seed):
     """A worker, then the scheduler, then the client; the next client finishes what is left."""
@@ -207,7 +207,9 @@ def test_killed_at_random_moments(tmp_path, seed):
         port = int(found.address.rsplit(":", 1)[1])
         workers = [found.start_worker(), found.start_worker()]
         process = start_client("short", tmp_path, found.address)
-        time.sleep(chance.uniform(3, 12))
+        # Before it is connected it would say, rightly, that there is no scheduler.
+        wait_for(lambda: any(Status.read(project.folder(name)) for name in project.catalogue))
+        time.sleep(chance.uniform(0, 9))
         os.kill(worker_process(chance.choice(workers)), signal.SIGKILL)
         time.sleep(chance.uniform(0, 4))
         kill(scheduler)

@@ -258,7 +258,7 @@ def test_parsers_are_timed_side_by_side():
 
 
 @pytest.mark.long
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(3600)
 def test_complete_list_in_less_than_2_gib(tmp_path, cicy4):
     """Read, validated and cached, in a process of its own."""
     write_text(tmp_path / "cicy4list.zip", cicy4)
