@@ -127,7 +127,10 @@ def load_cicy4(
 
 
 def _find(source: str | Path) -> Path:
-    """A list where a notebook is as well as where the project is: they run in its notebooks/."""
+    """The path from here, where there is something, else from the top folder of the project.
+
+    Notebooks run in its folder notebooks/.
+    """
     path = Path(source)
     return (path if path.exists() else project_root() / path).absolute()
 

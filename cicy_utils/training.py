@@ -249,7 +249,7 @@ def fit(
             the model cannot.
         lease.Held: another process trains in the folder.
         FloatingPointError: a loss is infinite or not a number; the files of the run stay as they
-            were when they were last saved, which nothing of the kind ever is.
+            were last saved, with numbers only.
         OutOfTime: ``max_hours`` passed before the first epoch was finished.
         KeyboardInterrupt: Ctrl-C before the first epoch was finished. What was computed is saved,
             unless there was a second one; the same call goes on.

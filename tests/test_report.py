@@ -357,7 +357,6 @@ def test_in_a_browser(site, tmp_path):
         [browser(), *FLAGS, profile, wait, "--dump-dom", around.as_uri()],
         capture_output=True,
         text=True,
-        timeout=200,
     )
     assert done.returncode == 0, done.stderr
     assert "CONSOLE" not in done.stderr

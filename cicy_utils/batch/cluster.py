@@ -11,6 +11,7 @@ the death of the scheduler or of the client loses nothing: the same command goes
 from __future__ import annotations
 
 import argparse
+import gc
 import logging
 import os
 import re
@@ -157,6 +158,9 @@ def connect(
     # What it says of lost connections is said here, in fewer words.
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
     options = {"security": tls.security()} if tls else {}
+    # A client that found nobody closes when it is collected. In the thread that the next one is
+    # just starting, each would wait for the other.
+    gc.collect()
     try:
         client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False, **options)
     except (OSError, TypeError, RuntimeError) as error:  # a TypeError is TLS without any files
