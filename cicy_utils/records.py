@@ -166,7 +166,9 @@ def run_label(
         if value == published:
             continue
         if name == "max_epochs" and value < published:
-            quick.append(f"at most {value:,} epoch{'' if value == 1 else 's'}")
+            # One cycle has all its rates in however few epochs; a plateau may not have come yet.
+            kind = changed if config.schedule == "one-cycle" else quick
+            kind.append(f"at most {value:,} epoch{'' if value == 1 else 's'}")
         else:
             words = name.replace("_", " ")
             changed.append(f"{words} {_in_words(value)} instead of {_in_words(published)}")

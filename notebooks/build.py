@@ -20,7 +20,7 @@ import texts_scan
 import texts_together as texts
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from cicy_utils import models, paper, recipes
+from cicy_utils import graph, models, paper, recipes
 
 FOLDER = Path(__file__).resolve().parent
 
@@ -120,16 +120,18 @@ FAMILIES["Graph"] = Family(
     what="a network of messages on a graph. Rows and columns of the configuration matrix are its "
     "nodes, entries that are not zero its edges, and the order of rows and columns, which has no "
     "meaning, is not there to be seen",
-    blocks=r"""Every entry begins with @hidden numbers that tell its value, and the sum and the
-number of entries of its row and of its column. Then, @layers times, each entry $x$ learns what its
-row, its column and the whole matrix hold: with $y$ the normalised numbers,
+    blocks=r"""Every entry that is not zero carries @hidden features. They begin as a function of
+its value, and of the sum and the number of such entries in its row and in its column. Then come
+@layers equivariant layers, in which each entry $x$ learns what its row, its column and the whole
+matrix hold: with $y$ the normalised features,
 $$x' = x + A\,\mathrm{gelu}\Big(B y + C \sum_{\text{row}} y + D \sum_{\text{column}} y
 + E \sum_{\text{matrix}} y\Big) .$$
-Inside the brackets stands the most general linear map that commutes with all permutations of rows
-and columns ([arXiv 1803.02879](https://arxiv.org/abs/1803.02879)). The features are sums of a
-function of every row, every column and every entry, as the exact Hodge numbers are made of sums
-over rows and columns. Two linear layers turn them into the four numbers, as in the paper's
-networks.""",
+All sums are over the entries that are not zero; that over the matrix is divided by @shrink. On a
+full matrix the brackets would hold the most general linear map that commutes with all permutations
+of rows and columns ([arXiv 1803.02879](https://arxiv.org/abs/1803.02879)). The pooled features are
+sums of a function of every row, every column and every entry, as the exact Hodge numbers are made
+of sums over rows and columns, so that the answers do not depend on the order of either. Two linear
+layers turn them into the four numbers, as in the paper's networks.""",
 )
 GRAPH_RATE = str(recipes.GRAPH.settings["learning_rate"])
 GRAPH_FINDING = """The paper has no such network; *published* below means its best single one,
@@ -171,13 +173,17 @@ every table and figure."""
 
 TRAIN_TEXT = """## Training
 
-The loss is Huber's, averaged over the four Hodge numbers; the optimizer is AdamW. In the paper's
-recipe the learning rate is divided by ten when the validation loss stops falling, and training ends
-after more than `PATIENCE` epochs without a better one; the fast recipe is told in
-`cicy_utils/recipes.py`. Everything is saved after each epoch, so running this
-notebook again goes on where it stopped. The weights of the best epoch on the validation set then
-answer every configuration. Predictions and metrics go to files in the run folder; all that follows
-is read from them."""
+The loss is Huber's, averaged over the four Hodge numbers; the optimizer is AdamW. @schedule
+Everything is saved after each epoch, so running this notebook again goes on where it stopped. The
+weights of the best epoch on the validation set then answer every configuration. Predictions and
+metrics go to files in the run folder; all that follows is read from them."""
+
+PAPER_SCHEDULE = """In the paper's recipe the learning rate is divided by ten when the validation
+loss stops falling, and training ends after more than `PATIENCE` epochs without a better one; the
+fast recipe is told in `cicy_utils/recipes.py`."""
+FAST_SCHEDULE = """In the fast recipe errors are measured in standard deviations of each Hodge
+number, so that this loss and the paper's are not to be compared; the loss is linear beyond @delta
+of them unless `LOSS` says otherwise; and the learning rate rises and falls once."""
 
 TRAIN = """\
 from cicy_utils import data, evaluation, models, plots, recipes, records, retraining, splits, tables
@@ -209,8 +215,7 @@ COMPARISON_TEXT = """The same comparison for all published measures: mean square
 error and the coefficient of determination $R^2$, all of rounded predictions. Higher is better for
 accuracy and $R^2$, lower for the errors."""
 
-PARTS_TEXT = """The gap between the training set and the other two sets is what the network has
-learned by heart."""
+PARTS_TEXT = """Where the training set is ahead of the other two, the network overfits."""
 
 ARCHITECTURE_TEXT = """## Architecture
 
@@ -222,19 +227,22 @@ CURVE_TEXT = """## Training curve
 
 Both losses on a logarithmic scale, and the learning rate below. The training loss is an average
 over the epoch, while the weights change; the validation loss is taken after it. Where the training
-curve keeps falling and the validation curve does not, the network learns by heart."""
+curve keeps falling and the validation curve does not, the network overfits. The learning rate is
+that at the beginning of each epoch."""
 
-CURVE = """curve = plots.training_curve(records.read_history(run_dir), title=MODEL, label=label)
-plots.save(curve, run_dir, "training_curve")"""
+CURVE = """title, history = record["model"], records.read_history(run_dir)
+plots.save(plots.training_curve(history, title=title, label=label), run_dir, "training_curve")"""
 
 ERRORS_TEXT = """## Errors
 
 Above, by how much the rounded prediction misses the exact value (logarithmic scale; the bars at
 both ends collect everything beyond). Below, the share of right answers for configurations with a
-given exact value: large Hodge numbers are rare in the list, so a network has seen few of them."""
+given exact value: blue is right, grey is wrong, and where there is neither the test set has no such
+configuration. Large Hodge numbers are rare in the list, so a network has seen few of them, and a
+bar at the right end may stand for one or two configurations."""
 
 ERRORS = """test = records.load_predictions(run_dir, "test")
-plots.save(plots.errors(test, title=f"{MODEL}: test set", label=label), run_dir, "errors")"""
+plots.save(plots.errors(test, title=f"{title}: test set", label=label), run_dir, "errors")"""
 
 LARGEST_TEXT = r"""Squares let a few large errors rule a mean. These are the largest ones in
 $h^{2,2}$, with the quadruples $(h^{1,1}, h^{2,1}, h^{3,1}, h^{2,2})$. The largest numbers belong to
@@ -657,6 +665,7 @@ def _paper_words(name: str, hidden: str) -> dict[str, str]:
         "millions": f"{paper.published().loc[(name, 72), 'parameters_millions']:.3f}",
         "counted": "",
         "follows": "Network, data and recipe follow",
+        "schedule": PAPER_SCHEDULE,
         "defaults": "the recipe of the paper",
         "recipe": "paper",
         "shape_parameters": f"# The network: the paper's\n{texts.SHAPE}",
@@ -673,6 +682,8 @@ def _graph_words() -> dict[str, str]:
         "millions": f"{paper.published().loc[(best, 72), 'parameters_millions']:.3f}",
         "counted": f" of its {best}",
         "follows": "Data and measures follow",
+        "schedule": FAST_SCHEDULE.replace("@delta", str(recipes.GRAPH.settings["huber_delta"])),
+        "shrink": str(graph.SHRINK),
         "defaults": f"the fast recipe, with a learning rate of {GRAPH_RATE},",
         "recipe": "fast",
         "layers": str(spec.num_layers),

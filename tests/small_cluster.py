@@ -39,7 +39,7 @@ class Processes:
         return process
 
     def start_worker(self, *options: str, resources: str | None = "GPU=1") -> subprocess.Popen:
-        """The command of the README for one worker."""
+        """The command of cicy_utils/batch/README.md for one worker."""
         command = ["-m", "dask", "worker", self.address, "--host", "127.0.0.1", "--nthreads", "1"]
         command += ["--no-dashboard", "--dashboard-address", "127.0.0.1:0"]
         command += ["--death-timeout", "30"]  # also of one that is started again meanwhile

@@ -48,6 +48,12 @@ def test_hardware_and_seed_do_not_make_another_recipe():
         ),
         (
             905_684,
+            TrainConfig(max_epochs=6, schedule="one-cycle"),
+            result("max_epochs", 6),
+            "changed recipe: at most 6 epochs, schedule one-cycle instead of plateau",
+        ),
+        (
+            905_684,
             TrainConfig(learning_rate=0.001),
             None,
             "changed recipe: learning rate 0.001 instead of 0.01",

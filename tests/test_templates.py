@@ -1,4 +1,4 @@
-"""Templates for clusters: what they start is what the README says, and safe to start."""
+"""Templates for clusters: what they start is what batch/README.md says, and safe to start."""
 
 from __future__ import annotations
 
@@ -49,8 +49,9 @@ def array_of(script: str, name: str, **values: str) -> list[str]:
 
 
 def documented() -> tuple[list[str], list[str]]:
-    """The command for a worker, as the README has it in one place, and what keeps it at home."""
-    readme = (ROOT / "README.md").read_text(encoding="utf-8").replace("\\\n", "")
+    """The command for a worker, as the page on batches has it, and what keeps it at home."""
+    page = ROOT / "cicy_utils" / "batch" / "README.md"
+    readme = page.read_text(encoding="utf-8").replace("\\\n", "")
     (line,) = re.findall(r"^\.venv/bin/(dask worker .*)$", readme, re.MULTILINE)
     words = shlex.split(line, comments=True)
     end = words.index("--no-dashboard") + 1
