@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from cicy_utils import benchmark_cluster, benchmark_training, published
+from cicy_utils import benchmark_cluster, benchmark_parsers, benchmark_training
 from cicy_utils.benchmark_training import Sizes
 from cicy_utils.data import load_cicy4
 from cicy_utils.enumeration import enumerate_configurations
@@ -165,15 +165,6 @@ def benchmark_enumeration(dimensions: tuple[int, ...], rounds: int) -> list[dict
     return rows
 
 
-def benchmark_parser(entries: int, rounds: int) -> list[dict[str, Any]]:
-    """Parse the list written as the published file, with ours and with ``ast.literal_eval``.
-
-    Returns the rows of ``published.time_parsers``: parser ("ours" or "literal_eval"), entries,
-    seconds, entries_per_second, peak_mb.
-    """
-    return published.time_parsers(entries, rounds)
-
-
 def benchmark_growth(plan: Plan) -> list[dict[str, Any]]:
     """How the cost grows, see ``benchmark_training.benchmark_growth``; that of topology too."""
     points = [{"what": "Hodge numbers", "configurations": n} for n in plan.growth]
@@ -242,7 +233,7 @@ def run(
         "topology": lambda: benchmark_topology(rounds, plan.plain_sample, plan.subset),
         "cluster": lambda: benchmark_cluster.benchmark_cluster(plan.labels, rounds, notes),
         "enumeration": lambda: benchmark_enumeration(plan.dimensions, rounds),
-        "parser": lambda: benchmark_parser(plan.entries, rounds),
+        "parser": lambda: benchmark_parsers.benchmark_parsers(plan.entries, rounds),
         "growth": lambda: benchmark_growth(plan),
     }
     here = environment()

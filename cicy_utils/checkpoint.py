@@ -1,50 +1,23 @@
-"""Files of a training run that are whole or absent: its state and its best weights.
-
-A file is written under a temporary name beside the final one, flushed to the disk and renamed, so
-a crash at any moment leaves either the old file or the new one.
-"""
+"""Files of a training run that are whole or absent: its state and its best weights."""
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
-import os
 import pickle
-from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
 
 import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
 
+from cicy_utils.files import write_atomically
+
 STATE_FILE = "checkpoint.pt"
 WEIGHTS_FILE = "weights.safetensors"
 SMALL_WEIGHTS_FILE = "weights.float16.safetensors"  # a copy to be kept with the project
 METADATA_KEY = "cicy_utils"
-
-
-def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Let ``write(file)`` fill a file that appears at ``path`` only when complete."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.tmp")  # one name: a killed write leaves no litter
-    try:
-        with temporary.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    # The rename itself reaches the disk with its folder, which not every system lets one open.
-    with contextlib.suppress(OSError):
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
 
 def save_state(path: Path, state: dict) -> None:

@@ -112,12 +112,7 @@ def compare(first: str | Path, second: str | Path, *, drop: bool = False) -> Com
 
 def _distinct(found: SourceList) -> tuple[np.ndarray, np.ndarray]:
     """Sorted keys of the distinct canonical forms, and where each is first in the list."""
-    keys = as_keys(canonical_forms(found.matrices))
-    order = np.argsort(keys, kind="stable")
-    keys = keys[order]
-    first = np.ones(len(keys), np.bool_)
-    first[1:] = keys[1:] != keys[:-1]
-    return keys[first], order[first]
+    return np.unique(as_keys(canonical_forms(found.matrices)), return_index=True)
 
 
 def _listed(entries: np.ndarray) -> str:

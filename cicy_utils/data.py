@@ -23,7 +23,7 @@ import numpy as np
 from cicy_utils import chunks, places
 from cicy_utils.archives import Refused, ZipArchive, open_zip, read_npy
 from cicy_utils.batch import cluster
-from cicy_utils.records import project_root
+from cicy_utils.files import write_atomically
 
 HODGE_NAMES = ("h11", "h21", "h31", "h22")
 SHAPE = (16, 20)
@@ -104,9 +104,9 @@ def load_cicy4(
         matrices, hodge = read_npz(path)
         _verify_checksums(path, matrices, hodge)
     else:
-        from cicy_utils.sources import read_list  # it needs this module
+        from cicy_utils.sources import find, read_list  # they need this module
 
-        source = _find(source)
+        source = find(source).absolute()
         found = read_list(source, drop=drop)
         matrices, hodge = found.matrices, found.hodge
     if subset is not None:
@@ -124,15 +124,6 @@ def load_cicy4(
         layout=layout,
         fingerprint=fingerprint(matrices, hodge),
     )
-
-
-def _find(source: str | Path) -> Path:
-    """The path from here, where there is something, else from the top folder of the project.
-
-    Notebooks run in its folder notebooks/.
-    """
-    path = Path(source)
-    return (path if path.exists() else project_root() / path).absolute()
 
 
 def crop(matrix: np.ndarray) -> np.ndarray:
@@ -197,9 +188,10 @@ def find_data_file(name: str) -> Path:
     for place in places:
         if place.is_file():
             return place
+    own = f", or set {ENVIRONMENT_VARIABLE} to a copy of it" if name == FILE_NAME else ""
     raise FileNotFoundError(
         f"{name} is neither at {places[0]} nor at {places[1]}; fetch the repository's data folder "
-        f"again, or set {ENVIRONMENT_VARIABLE} to a copy of {FILE_NAME}"
+        f"again{own}"
     )
 
 
@@ -220,6 +212,11 @@ def read_npz(path: Path) -> tuple[np.ndarray, np.ndarray]:
     if hodge.shape != (len(matrices), len(HODGE_NAMES)):
         raise Refused(f"{path}: 'hodge' must be int16 ({len(matrices)}, 4), not {_describe(hodge)}")
     return matrices, hodge
+
+
+def write_npz(path: Path, matrices: np.ndarray, hodge: np.ndarray) -> None:
+    """Write a file that ``read_npz`` reads; OSError when it cannot be written."""
+    write_atomically(path, lambda file: np.savez_compressed(file, matrix=matrices, hodge=hodge))
 
 
 def _read_member(archive: ZipArchive, name: str, dtype: type) -> np.ndarray:
@@ -353,6 +350,8 @@ def _fetch(options: argparse.Namespace) -> bool:
 def _check(options: argparse.Namespace) -> bool:
     from cicy_utils.sources import check
 
+    if options.report:
+        _require_folder(options.report)
     report = check(options.source)
     _say(report.text())
     if options.report:
@@ -369,21 +368,25 @@ def _compare(options: argparse.Namespace) -> bool:
 
 
 def _convert(options: argparse.Namespace) -> bool:
-    from cicy_utils.checkpoint import write_atomically
     from cicy_utils.published import write_text
 
+    output = options.output
+    if output.suffix not in (".npz", ".txt", ".zip"):
+        raise ValueError(f"{output} must end in .npz, .txt or .zip")
+    _require_folder(output)
     data = load_cicy4(options.source, drop=options.drop)
-    if options.output.suffix == ".npz":
-        write_atomically(
-            options.output,
-            lambda file: np.savez_compressed(file, matrix=data.matrices, hodge=data.hodge),
-        )
-    elif options.output.suffix in (".txt", ".zip"):
-        write_text(options.output, data)
+    if output.suffix == ".npz":
+        write_npz(output, data.matrices, data.hodge)
     else:
-        raise ValueError(f"{options.output} must end in .npz, .txt or .zip")
-    _say(f"{options.output}: {len(data):,} configurations, fingerprint {data.fingerprint}")
+        write_text(output, data)
+    _say(f"{output}: {len(data):,} configurations, fingerprint {data.fingerprint}")
     return True
+
+
+def _require_folder(output: Path) -> None:
+    """Minutes of validation should not end there."""
+    if not output.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {output.parent}")
 
 
 if __name__ == "__main__":

@@ -22,8 +22,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cicy_utils import evaluation, metrics, records, topology
-from cicy_utils.checkpoint import write_atomically
+from cicy_utils import evaluation, files, metrics, records, topology
 from cicy_utils.data import HODGE_NAMES, Cicy4
 from cicy_utils.paper import ENSEMBLES_FILE
 from cicy_utils.records import Mask, Predictions
@@ -391,7 +390,7 @@ def record_ensembles(
         environment=records.environment(),
     )
     text = json.dumps(entries, indent=2) + "\n"
-    write_atomically(run_dir / ENSEMBLES_FILE, lambda file: file.write(text.encode()))
+    files.write_text(run_dir / ENSEMBLES_FILE, text)
     return record, entries
 
 

@@ -22,6 +22,7 @@ of them. The search goes level by level in the number of rows and ends by itself
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -34,7 +35,7 @@ from numpy.typing import ArrayLike
 
 from cicy_utils import chunks
 from cicy_utils.batch import cluster
-from cicy_utils.data import checksum
+from cicy_utils.data import checksum, write_npz
 from cicy_utils.topology import (
     VALID,
     ambient_dimensions,
@@ -852,8 +853,11 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.workers is not None and options.workers < 1:
         parser.error("--workers must be at least 1")
-    if not options.output.parent.is_dir():
-        parser.error(f"there is no folder {options.output.parent}")
+    folder = options.output.parent
+    if not folder.is_dir():
+        parser.error(f"there is no folder {folder}")
+    if options.output.is_dir() or not os.access(folder, os.W_OK):
+        parser.error(f"{options.output} is no file that can be written")
 
     def say(line: str) -> None:
         print(line, flush=True)
@@ -863,13 +867,10 @@ def main(arguments: list[str] | None = None) -> None:
             matrices = enumerate_configurations(options.dimension, executor=workers, progress=say)
             say(f"{len(matrices):,} matrices; Hodge numbers ...")
             hodge = hodge_numbers_batch(matrices, executor=workers).astype(np.int16)
-    except (ValueError, cluster.Lost) as error:
+        say(f"writing {options.output}")
+        write_npz(options.output, matrices, hodge)
+    except (OSError, ValueError, cluster.Lost) as error:
         parser.exit(1, f"FAILED: {error}\n")
-    say(f"writing {options.output}")
-    temporary = options.output.with_name(options.output.name + ".part")
-    with open(temporary, "wb") as file:
-        np.savez_compressed(file, matrix=matrices, hodge=hodge)
-    temporary.replace(options.output)
     for name, array in (("matrix", matrices), ("hodge", hodge)):
         say(f"sha256 of {name} {array.dtype} {array.shape}: {checksum(array)}")
 

@@ -13,7 +13,7 @@ import re
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
-from cicy_utils import published
+from cicy_utils import files, published
 from cicy_utils.archives import Refused, is_zip, open_zip
 from cicy_utils.sources import cache_folder, file_checksum
 
@@ -52,12 +52,12 @@ def fetch(
         from requests.exceptions import RequestException
     except ImportError as error:
         raise Refused(
-            "fetching needs pooch; install it with `python -m pip install cicy4-hodge[fetch]`"
+            "fetching needs pooch; install it with `python -m pip install pooch requests`"
         ) from error
     name = PurePosixPath(urlsplit(url).path).name
     if urlsplit(url).scheme not in ("http", "https") or not re.fullmatch(r"\w[\w.-]*", name):
         raise Refused(f"{url} is not the http address of a file; give one that ends in its name")
-    folder = Path(folder or cache_folder() / "fetched")
+    folder = Path(folder or cache_folder() / "fetched").expanduser()
     path, record = folder / name, folder / f"{name}.sha256"
     recorded = _recorded(record)
     if sha256 and not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
@@ -84,9 +84,10 @@ def fetch(
     except OSError as error:
         raise Refused(f"{folder} cannot be written ({error.strerror}); give --folder") from error
     except ValueError as error:  # pooch found another checksum
+        changed = f": if the file was changed by its authors, delete {record} and fetch again"
         raise Refused(
-            f"{url} now has another checksum than {known}; what came was thrown away: if the file "
-            f"was changed by its authors, delete {record} and fetch again"
+            f"{url} has another checksum than {known}; what came was thrown away"
+            + (changed if recorded else "")
         ) from error
     try:
         _require_list(path)
@@ -95,10 +96,7 @@ def fetch(
             path.unlink()
         raise
     if not recorded:
-        from cicy_utils.checkpoint import write_atomically  # brings torch; needed here only
-
-        line = f"{file_checksum(path)}  {name}\n".encode("ascii")
-        write_atomically(record, lambda file: file.write(line))
+        files.write_text(record, f"{file_checksum(path)}  {name}\n")
     return path
 
 

@@ -29,7 +29,8 @@ import numpy as np
 from cicy_utils import published, sources
 from cicy_utils.data import MAX_ENTRY, Cicy4, load_cicy4
 from cicy_utils.kaggle_arrays import CONFIGURATIONS, DIRECT, HODGE
-from cicy_utils.published import TEXT_NAME, peak_memory
+from cicy_utils.published import TEXT_NAME
+from cicy_utils.stopwatch import peak_memory
 from cicy_utils.validation import validate
 
 ENTRIES = 6
@@ -45,6 +46,7 @@ _TOKENS = (
 )  # fmt: skip
 _NUMBERS = (np.nan, np.inf, -np.inf, -1.0, 0.3, 1e300, 1.0, 43.0, 300.0, 70000.0)
 
+_NAMES = {"npz": "input.npz"}  # what is told by its name, and not by its content alone
 _TYPES = ("f2", "f8", "i1", "u8", "?", "c8", "S3", ">f4", ">i2")
 
 
@@ -91,37 +93,39 @@ def fuzz(
     outcomes: Counter = Counter()
     failures: list[Failure] = []
     memory = peak_memory()
-    for number in range(inputs) if only is None else (only,):
-        rng = random.Random(f"{seed}-{number}")
-        kind = rng.choice(list(kinds))
-        damaged = _damaged(kinds[kind], rng)
-        if number % 100 == 0 or only is not None:
-            faulthandler.dump_traceback_later(_HANGS, exit=True, file=sys.__stderr__)
-        start = time.perf_counter()
-        try:
-            outcomes[_read(damaged, folder / "input")] += 1
-        except Exception:
-            failures.append(Failure(number, kind, traceback.format_exc()))
-        if (seconds := time.perf_counter() - start) > SLOWEST:
-            failures.append(Failure(number, kind, f"it took {seconds:.0f} s"))
-        if peak_memory() - memory > MEMORY:
-            failures.append(Failure(number, kind, f"memory grew by more than {MEMORY:,} bytes"))
-            memory = peak_memory()
-        if len(failures) >= 10:
-            break
-        if number % 10_000 == 9_999:
-            say(f"{number + 1:,} inputs: {dict(outcomes)}, {len(failures)} failures")
-    faulthandler.cancel_dump_traceback_later()
+    try:
+        for number in range(inputs) if only is None else (only,):
+            rng = random.Random(f"{seed}-{number}")
+            kind = rng.choice(list(kinds))
+            damaged = _damaged(kinds[kind], rng)
+            if number % 100 == 0 or only is not None:
+                faulthandler.dump_traceback_later(_HANGS, exit=True, file=sys.__stderr__)
+            start = time.perf_counter()
+            try:
+                outcomes[_read(damaged, folder / _NAMES.get(kind, "input"))] += 1
+            except Exception:
+                failures.append(Failure(number, kind, traceback.format_exc()))
+            if (seconds := time.perf_counter() - start) > SLOWEST:
+                failures.append(Failure(number, kind, f"it took {seconds:.0f} s"))
+            if peak_memory() - memory > MEMORY:
+                failures.append(Failure(number, kind, f"memory grew by more than {MEMORY:,} bytes"))
+                memory = peak_memory()
+            if len(failures) >= 10:
+                break
+            if number % 10_000 == 9_999:
+                say(f"{number + 1:,} inputs: {dict(outcomes)}, {len(failures)} failures")
+    finally:
+        faulthandler.cancel_dump_traceback_later()
     return outcomes, failures
 
 
 def _read(content: bytes | dict[str, bytes], path: Path) -> str:
     """Write an input, read and validate it without and with its broken entries."""
-    for stale in (path, path.with_suffix(".npz"), path.with_suffix(".d")):
+    for stale in path.parent.glob(f"{path.stem}*"):
         if stale.is_dir():
             shutil.rmtree(stale)
         else:
-            stale.unlink(missing_ok=True)
+            stale.unlink()
     if isinstance(content, dict):
         path = path.with_suffix(".d")
         path.mkdir()
@@ -238,9 +242,7 @@ def _other_numbers(content: bytes, rng: random.Random) -> bytes:
         array = array[: rng.randrange(len(array) + 1)]
     if rng.random() < 0.2:
         with np.errstate(all="ignore"):
-            array = array.astype(
-                rng.choice(("f2", "f8", "i1", "u8", "?", "c8", "S3", ">f4", ">i2"))
-            )
+            array = array.astype(rng.choice(_TYPES))
     flat = array.reshape(-1)
     for _ in range(rng.choice((0, 1, 2, 5))):
         if len(flat) and array.dtype.kind in "f":
@@ -290,16 +292,19 @@ def main(arguments: list[str] | None = None) -> int:
 
     start = time.perf_counter()
     folder = Path(tempfile.mkdtemp(prefix="cicy4-fuzzing-"))
-    outcomes, failures = fuzz(options.inputs, folder, seed=options.seed, only=options.only, say=say)
+    rounds = dict(seed=options.seed, only=options.only, say=say)
+    try:
+        outcomes, failures = fuzz(options.inputs, folder, **rounds)
+    finally:
+        if options.only is None:
+            shutil.rmtree(folder)
     for failure in failures:
         say(f"FAILED in round {failure.number} ({failure.kind}):\n{failure.reason}")
     say(
         f"{sum(outcomes.values()):,} inputs in {time.perf_counter() - start:.0f} s: "
         f"{dict(outcomes)}, {len(failures)} failures, peak memory {peak_memory() / 1e6:.0f} MB"
     )
-    if options.only is None:
-        shutil.rmtree(folder)
-    else:
+    if options.only is not None:
         say(f"the input is in {folder}")
     return 1 if failures else 0
 

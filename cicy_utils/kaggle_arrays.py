@@ -54,8 +54,8 @@ def kaggle_split(source: str | Path, data: Cicy4, name: str = "72", *, drop: boo
         data: the same list, as ``load_cicy4(source)`` gives it, in any layout.
         name: "72" (``conf_Xtrain``, ``conf_Xvalid``, ``conf_Xtest``) or "80" (``conf_Xtrain_80``,
             ``conf_Xvalid``, ``conf_Xtest_80``).
-        drop: leave out entries of the split that are not in the list (a subset, say); otherwise
-            they are an error.
+        drop: leave out entries of the split that are not in the list (a subset, say) or cannot
+            be read; otherwise they are an error.
 
     Returns:
         A split called "kaggle-72" or "kaggle-80" with the seed -1 (it was not drawn here), in the
@@ -83,13 +83,15 @@ def kaggle_split(source: str | Path, data: Cicy4, name: str = "72", *, drop: boo
             matrices, bad = _read_matrices(container, conf)
             hodge, bad_label = _read_hodge(container, labels, len(matrices))
             where = f"{container.path}, {conf}"
-            if bad or bad_label:
-                entry = (bad or bad_label)[0][0]
+            unreadable = [entry for entry, *_ in (*bad, *bad_label)]
+            if unreadable and not drop:
+                entry = unreadable[0]
                 raise Refused(
                     f"{where}: entry {entry} has a degree or label that is no integer; get the "
                     "arrays again"
                 )
             found = _look_up(keys, order, arrange(matrices, data.layout))
+            found[unreadable] = -1
             missing = found < 0
             if missing.any() and not drop:
                 raise Refused(

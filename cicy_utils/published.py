@@ -11,15 +11,6 @@ label is noted with the entry, and :mod:`cicy_utils.validation` reports it.
 
 from __future__ import annotations
 
-import argparse
-import ast
-import io
-import json
-import resource
-import subprocess
-import sys
-import tempfile
-import time
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,7 +20,8 @@ from typing import BinaryIO
 import numpy as np
 
 from cicy_utils.archives import MAX_ENTRIES, MAX_MEMBER_BYTES, Container, Refused, is_zip, open_zip
-from cicy_utils.data import SHAPE, Cicy4
+from cicy_utils.data import SHAPE, Cicy4, crop
+from cicy_utils.files import write_atomically
 from cicy_utils.scanner import FULL, LIST, MAX_ENTRY_BYTES, NOTHING, PROBLEMS, WRONG, scan
 from cicy_utils.validation import Entries
 from cicy_utils.verification import euler_from_hodge
@@ -194,12 +186,10 @@ def write_text(path: str | Path, data: Cicy4) -> None:
 
     Args:
         path: ``*.txt``, or ``*.zip`` for a zip file with ``cicy4list.txt``.
-        data: matrices padded with zeros at the end, and their Hodge numbers.
+        data: matrices, padded with zeros wherever, and their Hodge numbers.
 
     The fields after the Hodge numbers, of which nothing is known, are Null and False.
     """
-    from cicy_utils.checkpoint import write_atomically  # brings torch
-
     path = Path(path)
 
     def write(file: BinaryIO) -> None:
@@ -217,126 +207,19 @@ def write_text(path: str | Path, data: Cicy4) -> None:
 
 def write_entries(file: BinaryIO, data: Cicy4) -> None:
     """Write a list in the Oxford format to a stream; see :func:`write_text`."""
-    rows = data.matrices.any(axis=2).sum(axis=1).tolist()
-    columns = data.matrices.any(axis=1).sum(axis=1).tolist()
     chi = euler_from_hodge(data.hodge.astype(np.int64)).tolist()
     file.write(b"{")
     for start in range(0, len(data), _BLOCK):
         lines = []
         for index in range(start, min(start + _BLOCK, len(data))):
-            m, k = rows[index], columns[index]
-            matrix = str(data.matrices[index, :m, :k].tolist())
-            matrix = matrix.replace("[", "{").replace("]", "}")
+            matrix = crop(data.matrices[index])
+            m, k = matrix.shape
+            degrees = str(matrix.tolist()).replace("[", "{").replace("]", "}")
             h11, h21, h31, h22 = data.hodge[index].tolist()
             lines.append(
-                f"{{{index + 1}, {m}, {k}, {matrix}, {chi[index]}, False, "
+                f"{{{index + 1}, {m}, {k}, {degrees}, {chi[index]}, False, "
                 f"{h11}, {h21}, {h31}, {h22}, Null, False}}"
             )
         before = ",\n" if start else ""
         file.write((before + ",\n".join(lines)).encode("ascii"))
     file.write(b"}\n")
-
-
-# ---------------------------------------------------------------------------------------------
-# Speed
-# ---------------------------------------------------------------------------------------------
-
-
-def read_text_with_literal_eval(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
-    """The usual way, for comparison: translate braces, then ``ast.literal_eval`` entry by entry.
-
-    Args:
-        path: a text that was written by :func:`write_text`, one entry a line.
-
-    Returns:
-        uint8 (N, 16, 20) and int16 (N, 4). Nothing is checked.
-    """
-    text = Path(path).read_text(encoding="ascii").strip()[1:-1]
-    lines = text.replace("{", "[").replace("}", "]").replace("Null", "None").splitlines()
-    matrices = np.zeros((len(lines), *SHAPE), np.uint8)
-    hodge = np.empty((len(lines), 4), np.int16)
-    for index, line in enumerate(lines):
-        entry = ast.literal_eval(line.rstrip(","))
-        matrix = np.array(entry[3])
-        matrices[index, : matrix.shape[0], : matrix.shape[1]] = matrix
-        hodge[index] = entry[6:10]
-    return matrices, hodge
-
-
-def time_parsers(entries: int | None, rounds: int) -> list[dict]:
-    """Time :func:`read_text` beside the usual way, on the bundled list in the Oxford format.
-
-    Each reading has a process of its own, and the two parsers take turns.
-
-    Args:
-        entries: how many configurations, drawn at random; None for the complete list.
-        rounds: how often; medians are reported.
-
-    Returns:
-        One dict for each parser ("ours", "literal_eval"): parser, entries, seconds,
-        entries_per_second, peak_mb (the memory of its process, in units of 1e6 bytes).
-    """
-    from cicy_utils.data import load_cicy4
-
-    data = load_cicy4(subset=entries)
-    found: dict[str, list[dict]] = {name: [] for name in _PARSERS}
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / TEXT_NAME
-        write_text(path, data)
-        for _ in range(rounds):
-            for name, results in found.items():
-                finished = subprocess.run(
-                    [sys.executable, "-m", "cicy_utils.published", name, str(path)],
-                    capture_output=True,
-                    text=True,
-                    check=True,
-                )
-                results.append(json.loads(finished.stdout))
-    rows = []
-    for name, results in found.items():
-        seconds = float(np.median([result["seconds"] for result in results]))
-        rows.append(
-            {
-                "parser": name,
-                "entries": len(data),
-                "seconds": seconds,
-                "entries_per_second": len(data) / seconds,
-                "peak_mb": float(np.median([result["peak_mb"] for result in results])),
-            }
-        )
-    return rows
-
-
-_PARSERS = {"ours": read_text, "literal_eval": read_text_with_literal_eval}
-
-
-def peak_memory() -> int:
-    """The largest resident memory of this process so far, in bytes."""
-    try:
-        with open("/proc/self/status", encoding="ascii") as file:
-            for line in file:
-                if line.startswith("VmHWM:"):
-                    return 1024 * int(line.split()[1])
-    except OSError:
-        pass
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Read an Oxford text in one of two ways and print seconds and memory as JSON."""
-    parser = argparse.ArgumentParser(prog="python -m cicy_utils.published")
-    parser.add_argument("parser", choices=_PARSERS)
-    parser.add_argument("path", type=Path)
-    options = parser.parse_args(arguments)
-    read = _PARSERS[options.parser]
-    if read is read_text:
-        parse(io.BytesIO(b"{}"), "nothing")  # compile, or load what was compiled before
-    start = time.perf_counter()
-    read(options.path)
-    seconds = time.perf_counter() - start
-    print(json.dumps({"seconds": seconds, "peak_mb": peak_memory() / 1e6}))
-
-
-if __name__ == "__main__":
-    main()

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from cicy_utils import places
+from cicy_utils import files, places
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -423,10 +423,8 @@ def seed_folders(run_dir: Path | str, seeds: Sequence[int]) -> dict[int, Path]:
 
 
 def _write(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    from cicy_utils.checkpoint import write_atomically  # brings torch, which reading does not need
-
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, write)
+    files.write_atomically(path, write)
 
 
 def _plain(value: Any) -> Any:

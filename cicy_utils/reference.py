@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from cicy_utils import checkpoint, evaluation, metrics, models, prediction, records
+from cicy_utils import checkpoint, evaluation, files, metrics, models, prediction, records
 from cicy_utils.data import HODGE_NAMES, Cicy4, load_cicy4
 from cicy_utils.splits import Split, split_72
 from cicy_utils.training import STOPPED_FOR_GOOD, predict
@@ -233,7 +233,7 @@ def _forget_where(notebook: Path) -> None:
     if notebook.is_file():
         text = notebook.read_text(encoding="utf-8")
         text = text.replace(f"{records.project_root()}/", "")
-        checkpoint.write_atomically(notebook, lambda file: file.write(text.encode()))
+        files.write_text(notebook, text)
 
 
 def _entry(folder: Path) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from cicy_utils import checkpoint, lease, models, recipes, records, training
+from cicy_utils import checkpoint, files, lease, models, recipes, records, training
 from cicy_utils.data import Cicy4
 from cicy_utils.evaluation import data_section, split_section
 from cicy_utils.splits import Split
@@ -417,6 +417,5 @@ def _write_table(study: Study, study_dir: Path, space: Space) -> pd.DataFrame:
             row["seconds"] = float(history["seconds"].sum())
         rows.append(row)
     table = pd.DataFrame(rows, columns=COLUMNS).sort_values("trial", ignore_index=True)
-    text = table.to_csv(index=False).encode()
-    checkpoint.write_atomically(study_dir / TRIALS_FILE, lambda file: file.write(text))
+    files.write_text(study_dir / TRIALS_FILE, table.to_csv(index=False))
     return table

@@ -14,6 +14,8 @@ import os
 import sys
 import tempfile
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +24,7 @@ import numpy as np
 from cicy_utils import kaggle_arrays, published
 from cicy_utils.archives import Folder, Refused, is_zip, open_zip
 from cicy_utils.data import FILE_NAME, find_bundled, is_complete_list, read_npz
+from cicy_utils.records import project_root
 from cicy_utils.validation import Entries, Report, validate
 
 CACHE_VARIABLE = "CICY4_CACHE"
@@ -60,10 +63,11 @@ def read_list(source: str | Path, *, drop: bool = False, cache: bool = True) -> 
             sound entry is left.
     """
     path = find_bundled() if source == "bundled" else locate(source)
-    if path.suffix == ".npz" and is_complete_list(*(arrays := read_npz(path))):
-        # `python -m cicy_utils.data verify` has checked every number of this one
-        return SourceList(*arrays, np.arange(len(arrays[0])), np.zeros(0, np.int64))
-    key = _key(path, drop) if cache else ""
+    with _readable(path):
+        if path.suffix == ".npz" and is_complete_list(*(arrays := read_npz(path))):
+            # `python -m cicy_utils.data verify` has checked every number of this one
+            return SourceList(*arrays, np.arange(len(arrays[0])), np.zeros(0, np.int64))
+        key = _key(path, drop) if cache else ""
     found = _from_cache(key) if cache else None
     if not found:
         found, report = _validated(path)
@@ -92,17 +96,26 @@ def check(source: str | Path) -> Report:
     return validate(read_entries(path), path)
 
 
+def find(source: str | Path) -> Path:
+    """The path from here, where there is something, else from the top folder of the project.
+
+    Notebooks run in its folder notebooks/.
+    """
+    path = Path(source)
+    return path if path.exists() else project_root() / path
+
+
 def locate(source: str | Path) -> Path:
-    """The file, or the folder with the Kaggle arrays, that a path stands for.
+    """The file, or the folder with the Kaggle arrays, that a path stands for; see :func:`find`.
 
     Raises:
         FileNotFoundError: there is nothing, or a folder without any list.
     """
-    path = Path(source)
+    path = find(source)
     if path.is_file():
         return path
     if not path.is_dir():
-        raise FileNotFoundError(f"there is no file {path}")
+        raise FileNotFoundError(f"there is no file {source}")
     names = (kaggle_arrays.CONFIGURATIONS, "cicy4list.zip", published.TEXT_NAME, FILE_NAME)
     for name in names:
         if (path / name).is_file():
@@ -121,7 +134,7 @@ def read_entries(path: Path) -> Entries:
         FileNotFoundError: there is nothing.
         Refused: it is damaged or none of these.
     """
-    try:
+    with _readable(path):
         if path.is_dir():
             return kaggle_arrays.read_arrays(Folder(path))
         if not path.is_file():
@@ -136,6 +149,13 @@ def read_entries(path: Path) -> Entries:
             if archive.find(kaggle_arrays.CONFIGURATIONS):
                 return kaggle_arrays.read_arrays(archive)
         return published.read_text(path)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Say what to do about a file that may not be read."""
+    try:
+        yield
     except (PermissionError, IsADirectoryError) as error:
         raise Refused(f"{path} cannot be read ({error.strerror}); change that") from error
 
@@ -163,7 +183,7 @@ def _validated(path: Path) -> tuple[SourceList, Report]:
 def cache_folder() -> Path:
     """Where parsed lists and fetched files are kept; it need not exist."""
     if named := os.environ.get(CACHE_VARIABLE):
-        return Path(named)
+        return Path(named).expanduser()
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches" / "cicy4-hodge"
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cicy4-hodge"
@@ -189,7 +209,10 @@ def _key(path: Path, drop: bool) -> str:
 
 def _from_cache(key: str) -> SourceList | None:
     for path in sorted(cache_folder().glob(f"{key}-*.npz")):
-        content = path.read_bytes()
+        try:
+            content = path.read_bytes()
+        except OSError:
+            continue  # of another user, or gone; it is made again
         if path.stem.removeprefix(f"{key}-") != hashlib.sha256(content).hexdigest():
             continue  # damaged; it is made again
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
@@ -212,6 +235,7 @@ def _into_cache(key: str, found: SourceList) -> None:
                 file.write(content.getbuffer())
                 file.flush()
                 os.fsync(file.fileno())
+                temporary.chmod(0o644)  # others may share the folder
                 temporary.replace(folder / f"{key}-{digest}.npz")
             except BaseException:
                 temporary.unlink(missing_ok=True)

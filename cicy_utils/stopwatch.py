@@ -6,6 +6,7 @@ import contextlib
 import gc
 import json
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -92,6 +93,14 @@ class Memory:
 
     def _beyond(self, most: int) -> float:
         return (most - self.before - self.aside) / MIB
+
+
+def peak_memory() -> int:
+    """The largest resident memory of this process so far, in bytes."""
+    if (peak := _status("VmHWM")) is not None:
+        return peak
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
 
 
 def in_new_process(module: str, point: Mapping[str, Any], **environment: str) -> dict[str, Any]:

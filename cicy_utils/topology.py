@@ -228,7 +228,8 @@ def checked_matrix(matrix: ArrayLike) -> np.ndarray:
     code, row, column, value = broken_rule(array)
     if code != VALID:
         hint = ""
-        if array.shape[1] > 1 and (array[:, 0] == array[:, 1:].sum(axis=1) - 1).all():
+        degrees = array[:, 1:]
+        if degrees.size and (array[:, 0] == degrees.sum(axis=1) - 1).all():
             hint = "; the first column seems to be the dimensions n_r, which are left out here"
         raise ValueError("configuration matrix: " + rule_message(code, row, column, value) + hint)
     return trimmed(array)

@@ -31,7 +31,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from cicy_utils import checkpoint, devices, interrupts, lease, places, records, steps
+from cicy_utils import checkpoint, devices, files, interrupts, lease, places, records, steps
 from cicy_utils.data import HODGE_NAMES, SHAPE, Cicy4, checksum
 from cicy_utils.devices import PRECISIONS, device_name, matrix_precision, resolve_device
 from cicy_utils.models import HodgeNetwork
@@ -743,8 +743,8 @@ def recipe_settings(config: TrainConfig) -> dict:
 
 def write_results(run_dir: Path, state: dict, with_weights: bool = True) -> None:
     """Write the files that others read, history and best weights, from a training state."""
-    table = pd.DataFrame(state["history"]).to_csv(index=False).encode()
-    checkpoint.write_atomically(run_dir / records.HISTORY_FILE, lambda file: file.write(table))
+    table = pd.DataFrame(state["history"]).to_csv(index=False)
+    files.write_text(run_dir / records.HISTORY_FILE, table)
     if with_weights:
         best = best_epoch(state["history"])
         chosen = {"best_epoch": best["epoch"], "validation_loss": best["validation_loss"]}

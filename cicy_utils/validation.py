@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 from numba import njit
 
-from cicy_utils import chunks
+from cicy_utils import chunks, files
 from cicy_utils.archives import Refused
 from cicy_utils.data import HODGE_NAMES
 from cicy_utils.topology import (
@@ -160,13 +160,10 @@ class Report:
 
     def write_csv(self, path: Path) -> None:
         """All faults as a table: entry, line, rule, what is wrong."""
-        from cicy_utils.checkpoint import write_atomically  # brings torch
-
         table = self.faults[["entry", "line"]].copy()
         table["rule"] = self.faults["code"].map(rule_of)
         table["fault"] = [_detail(row) for _, row in self.faults.iterrows()]
-        text = table.to_csv(index=False)
-        write_atomically(path, lambda file: file.write(text.encode()))
+        files.write_text(path, table.to_csv(index=False))
 
     def require_sound(self) -> None:
         """Nothing if no entry breaks a rule.

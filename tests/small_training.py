@@ -10,7 +10,7 @@ import numpy as np
 import torch
 import torch._dynamo  # which an optimizer would import in every process anew
 
-from cicy_utils import checkpoint
+from cicy_utils import files
 from cicy_utils.data import Cicy4, fingerprint
 from cicy_utils.models import build_model
 from cicy_utils.splits import split_72
@@ -69,7 +69,7 @@ def _die_at(moment: int) -> None:
 
         return call
 
-    checkpoint.os = _Os(fsync=deadly(os.fsync), replace=deadly(os.replace))
+    files.os = _Os(fsync=deadly(os.fsync), replace=deadly(os.replace))
 
 
 class _Os:

@@ -130,7 +130,7 @@ def test_what_is_measured_is_kept_when_a_later_part_fails(tmp_path, monkeypatch)
 
     monkeypatch.setattr(benchmark, "SMALL", PLAN)
     monkeypatch.setattr(benchmark, "benchmark_loading", lambda _rounds: [{"seconds": 1.0}])
-    monkeypatch.setattr(benchmark, "benchmark_parser", fail)
+    monkeypatch.setattr(benchmark.benchmark_parsers, "benchmark_parsers", fail)
     target = tmp_path / "benchmark.json"
     with pytest.raises(RuntimeError, match="gone"):
         benchmark.main(["--quick", "--only", "loading", "parser", "--output", str(target)])

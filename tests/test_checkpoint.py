@@ -17,20 +17,6 @@ def test_state_comes_back_as_it_was(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["checkpoint.pt"]
 
 
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
-    path = tmp_path / "history.csv"
-    path.write_text("old")
-
-    def fail(file):
-        file.write(b"half of the n")
-        raise OSError("no space left on device")
-
-    with pytest.raises(OSError, match="no space left"):
-        checkpoint.write_atomically(path, fail)
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
-
-
 @pytest.mark.parametrize("content", [b"", b"not a training state", None])
 def test_a_damaged_state_is_refused(tmp_path, content):
     path = tmp_path / "checkpoint.pt"

@@ -6,6 +6,7 @@ import argparse
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
@@ -90,15 +91,27 @@ def test_few_chunks_are_under_way_at_once(monkeypatch):
 
 
 def test_an_error_in_a_chunk_is_raised_and_nothing_else_begins(short):
-    done = []
+    done, all_submitted = [], threading.Event()
+
+    class Threads(ThreadPoolExecutor):
+        submitted = 0
+
+        def submit(self, *arguments):
+            self.submitted += 1
+            if self.submitted == chunks.UNDER_WAY:
+                all_submitted.set()
+            return super().submit(*arguments)
 
     def work(chunk: np.ndarray) -> None:
         done.append(int(chunk[0]))
+        all_submitted.wait()
+        if len(done) > 1:
+            time.sleep(0.05)
         raise ValueError(f"wrong in {chunk[0]}")
 
-    with ThreadPoolExecutor(1) as threads, pytest.raises(ValueError, match="wrong in 0"):
+    with Threads(1) as threads, pytest.raises(ValueError, match="wrong in 0"):
         list(chunks.each(work, np.arange(100_000), threads))
-    assert len(done) < 1000
+    assert len(done) < chunks.UNDER_WAY // 2
 
 
 def test_nothing_to_do_gives_nothing(on_two):

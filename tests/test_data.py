@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -73,6 +74,27 @@ def test_verification_fails_on_a_damaged_list(tmp_path, monkeypatch, capsys):
     assert "damaged" in capsys.readouterr().err
 
 
+def test_one_wrong_label_is_told_by_every_check_that_sees_it(tmp_path, monkeypatch, cicy4_few):
+    right = data.Cicy4(cicy4_few.matrices, cicy4_few.hodge, "test", "stored", "")
+    sums = {"matrix": data.checksum(right.matrices), "hodge": data.checksum(right.hodge)}
+    known = verification.statistics(right)
+    monkeypatch.setattr(verification, "CHECKSUMS", sums)
+    monkeypatch.setattr(verification, "recorded_statistics", lambda: json.loads(json.dumps(known)))
+    monkeypatch.setenv("CICY4_DATA", str(tmp_path / "cicy4.npz"))
+    wrong = right.hodge.copy()
+    wrong[7, 3] += 2
+    for hodge, sound in ((right.hodge, True), (wrong, False)):
+        data.write_npz(tmp_path / "cicy4.npz", right.matrices, hodge)
+        lines: list[str] = []
+        assert verification.verify(lines.append) is sound
+        failed = [line for line in lines if "FAILED for 1" in line]
+        assert len(lines) > 10
+        assert any("sha256 of hodge" in line for line in failed) is not sound
+        assert any("no configuration whose" in line for line in failed) is not sound
+        assert any("mean" in line for line in failed) is not sound
+        assert not any("sha256 of matrix" in line for line in failed)
+
+
 def test_changed_entry_is_noticed(tmp_path, cicy4, monkeypatch):
     hodge = cicy4.hodge.copy()
     hodge[123456, 0] += 1
@@ -88,6 +110,9 @@ def test_layouts_only_move_rows(cicy4_sample, layout):
     assert arranged.dtype == np.uint8
     for before, after in zip(cicy4_sample.matrices, arranged, strict=True):
         assert sorted(map(bytes, before)) == sorted(map(bytes, after))
+        for n_plus_1 in range(1, 8):  # rows of equal n keep their order
+            one, other = (rows[rows.sum(axis=1) == n_plus_1] for rows in (before, after))
+            assert (one == other).all()
     sums = arranged.sum(axis=2).astype(int)
     zeros_first = layout.endswith("zeros-first")
     rows = (sums > 0).sum(axis=1)
@@ -139,6 +164,8 @@ def test_a_relative_path_is_looked_up_here_and_from_the_top(
     assert len(load_cicy4("own.npz")) == (5 if here == "." else 7)
     found = load_cicy4("notebooks/own.npz")
     assert len(found) == 7
+    assert data.main(["check", "notebooks/own.npz"]) == 0
+    assert data.main(["compare", "notebooks/own.npz", found.source]) == 0
     monkeypatch.chdir(tmp_path)
     assert load_cicy4(found.source).fingerprint == found.fingerprint
 
@@ -228,6 +255,13 @@ def test_check_and_convert(tmp_path, cicy4_few, capsys):
     assert data.main(["check", str(output)]) == 0
     assert data.main(["convert", str(output), str(tmp_path / "sound.dat")]) == 1
     assert "must end in .npz, .txt or .zip" in capsys.readouterr().err
+    none = tmp_path / "no"
+    for command in (
+        ["convert", str(source), str(none / "sound.npz")],
+        ["check", str(source), "--report", str(none / "report.csv")],
+    ):
+        assert data.main(command) == 1
+        assert capsys.readouterr().err == f"FAILED: there is no folder {none}\n"
 
 
 def saved(folder, name, **arrays):

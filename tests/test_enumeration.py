@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cicy_utils import enumeration
+from cicy_utils import chunks, enumeration
 from cicy_utils.data import CHECKSUMS, checksum
 from cicy_utils.enumeration import (
     breaks_rules,
@@ -104,7 +104,8 @@ def test_canonical_form_forgets_permutations(cicy4_sample, index, seed):
     assert (canonical_form(permuted) == matrix).all()
 
 
-def test_canonical_forms_of_many(cicy4_sample):
+def test_canonical_forms_of_many(cicy4_sample, monkeypatch):
+    monkeypatch.setattr(chunks, "LENGTH", 100)  # so that there are three
     turned = cicy4_sample.matrices[:, ::-1, ::-1]
     assert (canonical_forms(turned) == cicy4_sample.matrices).all()
     assert canonical_forms(turned[:0]).shape == (0, 16, 20)
@@ -201,6 +202,8 @@ def test_command_writes_the_list(tmp_path, threefolds, capsys):
 def test_command_refuses_a_missing_folder(tmp_path, capsys):
     with pytest.raises(SystemExit, match="2"):
         enumeration.main(["--dimension", "3", "--output", str(tmp_path / "no" / "list.npz")])
+    with pytest.raises(SystemExit, match="2"):
+        enumeration.main(["--dimension", "3", "--output", str(tmp_path)])
     assert "there is no folder" in capsys.readouterr().err
 
 

@@ -101,7 +101,7 @@ def test_other_content_than_recorded_is_refused(server, tmp_path):
 
 def test_given_checksum(server, tmp_path):
     digest = hashlib.sha256(server.content).hexdigest()
-    with pytest.raises(Refused, match="another checksum"):
+    with pytest.raises(Refused, match=r"another checksum than 0{64}; what came was thrown away$"):
         get(server, tmp_path, sha256="0" * 64, retries=0)
     assert get(server, tmp_path, sha256=digest.upper()).read_bytes() == server.content
     with pytest.raises(Refused, match=f"says {digest}, not {'0' * 64}"):
@@ -153,7 +153,7 @@ def test_unreadable_record(server, tmp_path):
 
 def test_without_pooch(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "pooch", None)
-    with pytest.raises(Refused, match=r"cicy4-hodge\[fetch\]"):
+    with pytest.raises(Refused, match="pip install pooch requests"):
         fetch(folder=tmp_path)
 
 

@@ -36,6 +36,24 @@ def test_any_other_error_is_a_failure(tmp_path, monkeypatch, error):
     assert outcomes["sound"] + outcomes["broken"] + outcomes["refused"] < 30
 
 
+def test_an_interrupt_leaves_no_watchdog_and_no_folder(tmp_path, monkeypatch):
+    def interrupted(content, path):
+        if path.name == "seed":
+            return "sound"
+        raise KeyboardInterrupt
+
+    waiting = []
+    monkeypatch.setattr(fuzzing, "_read", interrupted)
+    watchdog = fuzzing.faulthandler
+    monkeypatch.setattr(watchdog, "dump_traceback_later", lambda *_, **__: waiting.append(1))
+    monkeypatch.setattr(watchdog, "cancel_dump_traceback_later", waiting.clear)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with pytest.raises(KeyboardInterrupt):
+        fuzzing.main(["--inputs", "30"])
+    assert waiting == []
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_slow_and_large_rounds_are_failures(tmp_path, monkeypatch):
     monkeypatch.setattr(fuzzing, "SLOWEST", 0.0)
     assert "it took" in fuzz(1, tmp_path)[1][0].reason

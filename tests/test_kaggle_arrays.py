@@ -162,6 +162,8 @@ def test_split_with_other_labels_or_twice(tmp_path, cicy4_few):
     np.save(source / "conf_Xvalid.npy", broken)
     with pytest.raises(Refused, match="entry 1 has a degree or label that is no integer"):
         kaggle_split(source, data)
+    np.save(source / "conf_Xvalid.npy", np.full_like(broken, np.nan))
+    assert kaggle_split(source, data, drop=True).sizes == {"train": 15, "validation": 0, "test": 12}
 
 
 def test_container_of_a_zip_file(tmp_path, cicy4_few):

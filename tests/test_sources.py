@@ -13,7 +13,7 @@ import pytest
 
 from cicy_utils import sources
 from cicy_utils.archives import Refused
-from cicy_utils.data import find_bundled, fingerprint, load_cicy4
+from cicy_utils.data import find_bundled, fingerprint, load_cicy4, write_npz
 from cicy_utils.published import write_text
 from cicy_utils.sources import check, read_list
 
@@ -79,7 +79,7 @@ def test_things_that_are_no_list(tmp_path, cache):
     (tmp_path / "none.txt").write_text("{}")
     with pytest.raises(Refused, match="has no sound entry"):
         load_cicy4(tmp_path / "none.txt")
-    assert not any(cache.glob("*.tmp"))
+    assert not cache.exists() or all(path.suffix == ".npz" for path in cache.iterdir())
 
 
 def test_broken_entries_stop_the_loading_or_are_dropped(cache, cicy4_few, broken_text):
@@ -137,6 +137,33 @@ def test_damaged_cache_is_not_trusted(cache, text, cicy4_few):
         assert (read_list(text).matrices == cicy4_few.matrices).all()
 
 
+def test_cache_that_cannot_be_read_is_made_again(cache, text, cicy4_few, monkeypatch):
+    load_cicy4(text)
+    (kept,) = cache.iterdir()
+    assert kept.stat().st_mode & 0o444 == 0o444  # others may share the folder
+    genuine = Path.read_bytes
+
+    def read_bytes(path):
+        if path.parent == cache:
+            raise PermissionError(13, "Permission denied")
+        return genuine(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    assert (load_cicy4(text).matrices == cicy4_few.matrices).all()
+
+
+def test_a_file_that_may_not_be_read_is_refused_in_a_sentence(tmp_path, cicy4_few, monkeypatch):
+    write_npz(tmp_path / "own.npz", cicy4_few.matrices, cicy4_few.hodge)
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(sources, "read_npz", refuse)
+    for read in (load_cicy4, check):
+        with pytest.raises(Refused, match=r"own.npz cannot be read \(Permission denied\)"):
+            read(tmp_path / "own.npz")
+
+
 def test_forged_cache_is_not_trusted(cache, text, cicy4_few):
     """A sound npz file with other labels under the name of the cached one."""
     read_list(text)
@@ -156,6 +183,12 @@ def test_cache_that_cannot_be_written(tmp_path, monkeypatch, text, cicy4_few):
     with pytest.warns(UserWarning, match="the list was not cached"):
         found = read_list(text)
     assert (found.matrices == cicy4_few.matrices).all()
+
+
+def test_a_cache_in_the_home_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("CICY4_CACHE", "~/cache")
+    assert sources.cache_folder() == tmp_path / "cache"
 
 
 def test_cache_folder_follows_the_system(monkeypatch):

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cicy_utils import validation
+from cicy_utils import chunks, validation
 from cicy_utils.archives import Refused
 from cicy_utils.validation import CHI, RELATION, Entries, rule_of, validate
 
@@ -144,8 +144,9 @@ def test_nothing_to_validate():
     assert (found.entries, len(found.kept), len(found.faults)) == (0, 0, 0)
 
 
-def test_many_entries_in_threads(cicy4_few):
+def test_many_entries_in_threads(monkeypatch):
     """More than one piece: entries keep their numbers."""
+    monkeypatch.setattr(chunks, "LENGTH", 1000)
     count = 5000
     hodge = np.tile(LABELS, (count, 1))
     hodge[[17, 4321], 3] += 1

@@ -41,7 +41,7 @@ WORKER_SECONDS = 20  # for the first worker to come, if there is none
 STOP_SECONDS = 10  # for workers to write the state of what was stopped
 ABSENT_SECONDS = 300  # that all workers may be gone in the middle of a run
 GPU = "GPU"  # the resource that workers with a GPU are started with
-INSTALL = "install it with `python -m pip install 'cicy4-hodge[cluster]'`"
+INSTALL = "install it with `python -m pip install distributed`"
 
 
 class Lost(RuntimeError):

@@ -27,8 +27,9 @@ from nbclient.exceptions import CellTimeoutError
 from traitlets.config import Config
 
 from cicy_utils.batch.page import render
-from cicy_utils.batch.status import fault_of_results, write_text
+from cicy_utils.batch.status import fault_of_results
 from cicy_utils.batch.tasks import Task, verbatim
+from cicy_utils.files import write_text
 from cicy_utils.records import METRICS_FILE, SETTINGS_VARIABLE
 
 NOTEBOOK_FILE = "notebook.ipynb"

@@ -24,8 +24,9 @@ from cicy_utils.batch import profiles
 from cicy_utils.batch.execution import HTML_FILE
 from cicy_utils.batch.runner import REPLACED
 from cicy_utils.batch.status import FILE_NAME as STATUS_FILE
-from cicy_utils.batch.status import Status, require_run, told, write_text
+from cicy_utils.batch.status import Status, require_run, told
 from cicy_utils.data import HODGE_NAMES
+from cicy_utils.files import write_text
 from cicy_utils.metrics import DECODINGS
 from cicy_utils.places import REFERENCE
 from cicy_utils.records import (

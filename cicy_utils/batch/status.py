@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from cicy_utils import lease
+from cicy_utils.files import write_text
 from cicy_utils.records import HISTORY_FILE, METRICS_FILE, duration
 
 FILE_NAME = "status.json"
@@ -198,13 +199,6 @@ def report(results: Path, run: str | None = None) -> str:
         title = f"{status.notebook}/{status.variant}"
         lines.append(f"{name:12} {title:30} {state:8} {duration(status.seconds):>14}  {detail}")
     return "\n".join(line.rstrip() for line in lines) or "Nothing has been run yet."
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file that appears only when complete."""
-    from cicy_utils.checkpoint import write_atomically  # brings torch, which reading does not need
-
-    write_atomically(path, lambda file: file.write(text.encode()))
 
 
 def _section(metrics: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -1,0 +1,42 @@
+"""Files that are whole or absent.
+
+A file is written under a temporary name beside the final one, flushed to the disk and renamed, so
+a crash at any moment leaves either the old file or the new one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+
+def write_atomically(path: Path | str, write: Callable[[BinaryIO], object]) -> None:
+    """Let ``write(file)`` fill a file that appears at ``path`` only when complete.
+
+    For one writer at a time. OSError when it cannot be written; what was there then stays.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.tmp")  # one name: a killed write leaves no litter
+    try:
+        with temporary.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    # The rename itself reaches the disk with its folder, which not every system lets one open.
+    with contextlib.suppress(OSError):
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """The same for a text, in UTF-8."""
+    write_atomically(path, lambda file: file.write(text.encode()))
