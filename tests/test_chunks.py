@@ -250,7 +250,6 @@ def test_verification_is_given_the_cluster(two, monkeypatch, capsys):
 
 
 @pytest.mark.long
-@pytest.mark.timeout(3600)
 def test_everything_on_a_cluster(tmp_path, two, capsys):
     """The list rebuilt and verified by two workers."""
     target = tmp_path / "cicy4.npz"

@@ -197,7 +197,6 @@ def test_without_its_scheduler_a_batch_stops_and_goes_on_with_another(tmp_path):
 
 
 @pytest.mark.long
-@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("seed", range(10))
 def test_killed_at_random_moments(tmp_path, seed):
     """A worker, then the scheduler, then the client; the next client finishes what is left."""

@@ -94,7 +94,6 @@ def test_command(save, cicy4_few, capsys):
 
 
 @pytest.mark.long
-@pytest.mark.timeout(3600)
 def test_complete_list_turned_around(tmp_path, cicy4, capsys):
     order = np.random.default_rng(0).permutation(len(cicy4))
     turned = permute_matrices(cicy4.matrices, seed=2)[order]

@@ -58,7 +58,6 @@ def test_wrong_labels_are_counted(cicy4_sample):
 
 
 @pytest.mark.long
-@pytest.mark.timeout(3600)
 def test_verification_of_everything(capsys):
     assert data.main(["verify"]) == 0
     assert "everything agrees" in capsys.readouterr().out

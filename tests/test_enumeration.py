@@ -58,7 +58,6 @@ def test_result_does_not_depend_on_workers(threefolds):
 
 
 @pytest.mark.long
-@pytest.mark.timeout(3600)
 def test_fourfolds_are_the_bundled_list():
     matrices = enumerate_configurations(4, workers=2)
     assert matrices.shape == (905684, 16, 20)

@@ -252,7 +252,6 @@ def test_entries_are_longer_than_those_of_the_list(cicy4):
 
 
 @pytest.mark.long
-@pytest.mark.timeout(3600)
 def test_complete_list_in_less_than_2_gib(tmp_path, cicy4):
     """Read, validated and cached, in a process of its own."""
     write_text(tmp_path / "cicy4list.zip", cicy4)
