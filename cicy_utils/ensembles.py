@@ -13,7 +13,6 @@ the validation set, are those of fold 4, and as one member they would add nothin
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +21,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cicy_utils import evaluation, files, metrics, records, topology
+from cicy_utils import evaluation, metrics, records, topology
 from cicy_utils.data import HODGE_NAMES, Cicy4
 from cicy_utils.paper import ENSEMBLES_FILE
 from cicy_utils.records import Mask, Predictions
@@ -389,8 +388,7 @@ def record_ensembles(
         picks=picks,
         environment=records.environment(),
     )
-    text = json.dumps(entries, indent=2) + "\n"
-    files.write_text(run_dir / ENSEMBLES_FILE, text)
+    records.write_json(run_dir / ENSEMBLES_FILE, entries)
     return record, entries
 
 

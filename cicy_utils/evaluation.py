@@ -83,7 +83,7 @@ def train_seeds(
                 failures.append(result)
                 continue
             done[run.config.seed] = run.run_dir
-            record = evaluate_run(
+            evaluate_run(
                 run.model,
                 data,
                 split,
@@ -95,9 +95,8 @@ def train_seeds(
                 recipe=recipes.settings(recipe, name),
                 layout=recipes.layout(recipe),
                 changes=changes,
+                **({"checkpoint": start.name} if start else {}),
             )
-            if start is not None:
-                records.write_metrics(run.run_dir, **record | {"checkpoint": start.name})
         if any(map(_by_hand, outcomes)):
             break
     for failure in failures:
@@ -127,6 +126,7 @@ def evaluate_run(
     recipe: Mapping[str, Any] = records.PAPER_RECIPE,
     layout: str = recipes.PAPER.layout,
     changes: Sequence[str] = (),
+    **sections: Any,
 ) -> dict[str, Any]:
     """Predict every part of the split, save predictions and metrics.json, return the latter.
 
@@ -146,6 +146,7 @@ def evaluate_run(
         parts: name to indices, where they are not those of the split.
         recipe, changes: as of ``records.run_label``.
         layout: of the matrices, by the recipe.
+        sections: of metrics.json, that it is to have besides.
     """
     changes = [*changes, *recipes.other_layout(data.layout, layout), *models.changes(model)]
     label = records.run_label(len(data), config, result, recipe=recipe, changes=changes)
@@ -168,6 +169,7 @@ def evaluate_run(
         label=label,
         settings=asdict(config),
         training=training,
+        **sections,
     )
 
 
@@ -341,13 +343,6 @@ def record_list(data: Cicy4, splits: Sequence[Split], run_dir: Path | str) -> di
         data=data_section(data),
         statistics=verification.statistics(data),
         faults=faults,
-        splits={
-            split.name: {
-                "seed": split.seed,
-                "sizes": split.sizes,
-                "fingerprints": split.fingerprints,
-            }
-            for split in splits
-        },
+        splits={split.name: split_section(split) for split in splits},
         environment=records.environment(),
     )

@@ -315,7 +315,7 @@ def _caption(number: int, used: list[dict], left: list[dict]) -> str:
 def _list_record(run_folder: Path) -> dict[str, Any] | None:
     """The record of the run's data notebook."""
     for path in sorted((run_folder / DATA_NOTEBOOK).glob(f"*/{records.METRICS_FILE}")):
-        record = records.read_metrics(path.parent)
+        record = records.found_metrics(path.parent)
         if "splits" in record:
             return record
     return None

@@ -7,10 +7,11 @@ a crash at any moment leaves either the old file or the new one.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 
 def write_atomically(path: Path | str, write: Callable[[BinaryIO], object]) -> None:
@@ -40,3 +41,11 @@ def write_atomically(path: Path | str, write: Callable[[BinaryIO], object]) -> N
 def write_text(path: Path | str, text: str) -> None:
     """The same for a text, in UTF-8."""
     write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def read_json(path: Path | str) -> Any:
+    """What a JSON file holds; None where there is none or it cannot be read."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None

@@ -6,7 +6,6 @@ notebooks) and arXiv 1405.2073 (statistics of the list, quoted in 2405.17406, eq
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -17,7 +16,8 @@ import pandas as pd
 
 from cicy_utils import recipes
 from cicy_utils.data import HODGE_NAMES, find_data_file
-from cicy_utils.records import METRICS_FILE, settings_fingerprint
+from cicy_utils.files import read_json
+from cicy_utils.records import METRICS_FILE, settings_fingerprint, trained
 
 FILE_NAME = "paper_results.csv"
 MEASURES = ("accuracy", "mse", "mae", "r2")
@@ -107,11 +107,10 @@ def collect(run_dir: Path | str) -> list[dict[str, Any]]:
     sets where that is missing. Files that cannot be read are left out.
     """
     run_dir = Path(run_dir)
-    records = []
-    for path in sorted(run_dir.glob(f"*/*/{METRICS_FILE}")):
-        record = read_json(path)
-        if isinstance(record, dict) and "model" in record:
-            records.append(record | {"folder": path.parent, "kind": "model", "file": path.name})
+    records = [
+        record | {"folder": folder, "kind": "model", "file": METRICS_FILE}
+        for folder, record in trained(run_dir)
+    ]
     for path in sorted(run_dir.glob(f"*/*/{ENSEMBLES_FILE}")):
         records += [_ensemble(entry, path) for entry in read_json(path) or ()]
     for path in sorted(run_dir.glob(f"*/*/{BASELINES_FILE}")):
@@ -215,14 +214,6 @@ def _counterpart(model: str, split: int) -> pd.Series:
     """The same; of one of our own networks what it is set beside."""
     network = recipes.network(model)
     return _published_or_nothing(COUNTERPARTS.get(network, network), split)
-
-
-def read_json(path: Path) -> Any:
-    """What a JSON file holds; None where there is none or it cannot be read."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
 
 
 def _ensemble(entry: dict[str, Any], path: Path) -> dict[str, Any]:

@@ -267,6 +267,12 @@ def read_metrics(run_dir: Path | str) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def found_metrics(run_dir: Path | str) -> dict[str, Any]:
+    """The same; {} when the run has not finished or the file cannot be read."""
+    metrics = files.read_json(Path(run_dir) / METRICS_FILE)
+    return metrics if isinstance(metrics, dict) else {}
+
+
 def residual_covariance(record: Mapping[str, Any]) -> np.ndarray | None:
     """What the decoding "consistent" needs to be done again, from metrics.json, as float (4, 4).
 
@@ -372,9 +378,12 @@ def require_unseen(
 
 
 def trained(run_folder: Path | str) -> list[tuple[Path, dict[str, Any]]]:
-    """Folder and metrics.json of every finished model in results/<run>/, in order of names."""
+    """Folder and metrics.json of every finished model in results/<run>/, in order of names.
+
+    Those that cannot be read are left out.
+    """
     paths = sorted(Path(run_folder).glob(f"*/*/{METRICS_FILE}"))
-    found = [(path.parent, read_metrics(path.parent)) for path in paths]
+    found = [(path.parent, found_metrics(path.parent)) for path in paths]
     return [(folder, record) for folder, record in found if "model" in record]
 
 

@@ -1,4 +1,4 @@
-"""Make the notebooks in this folder: the data notebook and, from one template, the twelve models.
+"""Make the notebooks in this folder; those of the models come from one template.
 
     python notebooks/build.py            write them
     python notebooks/build.py --check    exit with 1 when a committed notebook differs

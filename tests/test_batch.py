@@ -296,7 +296,7 @@ if calls.read_text() == "x":
         ({"LEARNING_RATE": "fast"}, {}, "LEARNING_RATE is a number, not 'fast'"),
         ({"LAYOUT": 3}, {}, "LAYOUT is text, not 3"),
         ({"LOSS": 0.5}, {}, r"LOSS is a dictionary such as \{'huber_delta': 0.01\}, not 0.5"),
-        ({}, {"EPOCHS": "3"}, "has a parameter EPOCHS"),
+        ({}, {"EPOCHS": "3"}, "has a parameter EPOCHS; they have SUBSET, SEED"),
         ({}, {"SEED": "many"}, "SEED is a whole number, not 'many'"),
         ({}, {"SEED": "1.5"}, "SEED is a whole number, not 1.5"),
         ({}, {"RUN_DIR": "/data/mine"}, "RUN_DIR follows from the name .* with --run"),
@@ -493,6 +493,16 @@ def test_a_time_limit_is_no_other_setting(tmp_path):
     assert project.run(overrides={"MAX_HOURS": "3"})["00_good"].state == "skipped"
 
 
+def test_what_reads_results_that_are_made_now_is_due_too(tmp_path):
+    planned = tasks.plan("smoke", tmp_path / "run", ROOT / "notebooks", only=["11", "15", "18"])
+    assert [task.name for task in planned] == ["11_lstm_448"] * 2 + ["18_graph_64", "15_ensembles"]
+    for at, task in enumerate(planned):
+        finish(task, float(at))
+    assert runner.due(planned) == []
+    (planned[2].run_dir / "metrics.json").unlink()
+    assert runner.due(planned) == planned[2:]
+
+
 def test_newer_results_make_what_read_them_due_again(tmp_path):
     planned = tasks.plan("smoke", tmp_path / "run", ROOT / "notebooks", only=["11", "14", "15"])
     by_title = {task.title: task for task in planned}
@@ -529,8 +539,16 @@ def test_a_newer_list_or_checkpoint_makes_what_read_it_due_again(tmp_path, name,
     os.utime(path, (1.0, 1.0))
     finish(task, 2.0)
     assert runner.is_done(task)
+    state = task.run_dir / "checkpoint.pt"
+    state.touch()
+    runner.prepare(task)
+    assert state.exists()
     os.utime(path, (3.0, 3.0))
     assert not runner.is_done(task)
+    runner.prepare(task)  # a training begun with the older one does not go on
+    assert not state.exists()
+    (moved,) = (tmp_path / "results" / "replaced").glob("*/12_lstm_456/seed-42/checkpoint.pt")
+    assert (moved.parent / "metrics.json").exists()
 
 
 class Scripted:
@@ -745,8 +763,13 @@ def test_who_asks_twice_to_stop_is_not_shown_a_traceback(again, tmp_path, capsys
     def begin(*arguments, **options):
         signal.raise_signal(signal.SIGTERM)
 
+    def ask_again():
+        if signal.getsignal(again) is signal.default_int_handler:  # pytest itself would stop
+            pytest.fail("the second signal would interrupt")
+        signal.raise_signal(again)
+
     def place(options, stack):
-        stack.callback(signal.raise_signal, again)
+        stack.callback(ask_again)
         return runner.Local()
 
     before = [signal.getsignal(number) for number in command.STOPPING]

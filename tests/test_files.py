@@ -27,3 +27,11 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
         files.write_atomically(path, fail)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_json_that_cannot_be_read_is_none(tmp_path):
+    path = tmp_path / "metrics.json"
+    assert files.read_json(path) is None
+    for content, found in (("{", None), ("{}", {}), ('{"seed": 42}', {"seed": 42})):
+        path.write_text(content)
+        assert files.read_json(path) == found

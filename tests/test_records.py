@@ -200,3 +200,12 @@ def test_accuracies_on_a_part_of_the_list_claim_nothing():
 )
 def test_duration(seconds, text):
     assert records.duration(seconds) == text
+
+
+def test_metrics_that_cannot_be_read_are_no_finished_model(tmp_path):
+    for name, content in (("one", '{"model": "LSTM-448"}'), ("two", '{"model"'), ("three", "[]")):
+        (tmp_path / "11_lstm_448" / name).mkdir(parents=True)
+        (tmp_path / "11_lstm_448" / name / "metrics.json").write_text(content)
+    found = tmp_path / "11_lstm_448" / "one"
+    assert records.trained(tmp_path) == [(found, {"model": "LSTM-448"})]
+    assert records.found_metrics(tmp_path) == records.found_metrics(found.with_name("two")) == {}

@@ -159,7 +159,7 @@ def run(options: argparse.Namespace, root: Path, stack: ExitStack) -> int:
             only=options.only,
             overrides=dict(options.parameters),
         )
-        waiting = [task for task in planned if not runner.is_done(task)]
+        waiting = runner.due(planned)
         print(f"Profile {profile}: {len(planned)} notebooks into {run_dir}", flush=True)
         if len(waiting) < len(planned):
             print(f"{len(planned) - len(waiting)} of them are done already.")
@@ -191,7 +191,8 @@ def run(options: argparse.Namespace, root: Path, stack: ExitStack) -> int:
         return 130
     try:
         print(summary.summarize(profile, run_dir, outcomes), flush=True)
-        report(run_dir.name, run_dir.parent)
+        if report(run_dir.name, run_dir.parent):
+            return 1
     except OSError as error:  # the results are in their folders all the same
         print(f"bash run_all.sh: no table and report could be written: {error}", file=sys.stderr)
         return 1
@@ -266,12 +267,12 @@ def status(run: str | None, results: Path) -> int:
 
 
 def report(run: str | None, results: Path) -> int:
-    """Make the report of a run, of the newest if there is no name; 2 where there is none."""
+    """Make the report of a run, of the newest if there is no name; 2 where that is not possible."""
     from cicy_utils.batch.report import build, newest_run
 
     try:
         page = build(results / (run or newest_run(results)))
-    except FileNotFoundError as error:
+    except OSError as error:
         print(f"bash run_all.sh report: {error}", file=sys.stderr)
         return 2
     print(f"Report:    {page}", flush=True)

@@ -15,9 +15,9 @@ from pathlib import Path
 
 from cicy_utils import lease
 from cicy_utils.batch.execution import Kernels, execute, own_event_loop
-from cicy_utils.batch.status import LEASE, Status, cut_short, fault_of_results, read_metrics
+from cicy_utils.batch.status import LEASE, Status, cut_short, fault_of_results
 from cicy_utils.batch.tasks import Task
-from cicy_utils.records import METRICS_FILE
+from cicy_utils.records import METRICS_FILE, found_metrics
 
 HEARTBEAT_SECONDS = 20
 ORPHAN_SECONDS = 30  # in which a kernel whose runner was killed notices that and ends
@@ -75,11 +75,23 @@ def is_done(task: Task) -> bool:
     for folder, settings in task.expected.items():
         if fault_of_results(folder, task.fingerprint, settings) or cut_short(folder):
             return False
-        metrics = read_metrics(folder) or {}
+        metrics = found_metrics(folder)
         if metrics.get("scan", {}).get("trials", 0) < task.settings.get("TRIALS", 0):
             return False
-    written = (task.run_dir / METRICS_FILE).stat().st_mtime
-    return all(path.stat().st_mtime <= written for path in _read(task) if path.is_file())
+    return not outdated(task, task.run_dir)
+
+
+def outdated(task: Task, folder: Path) -> bool:
+    """Whether something that a task reads is newer than what it left in a folder.
+
+    That is its results, or where there are none the last attempt to make them.
+    """
+    results, status = folder / METRICS_FILE, Status.read(task.run_dir)
+    if results.is_file():
+        made = results.stat().st_mtime
+    elif status is None or (made := status.started) is None:
+        return False
+    return any(path.stat().st_mtime > made for path in _read(task) if path.is_file())
 
 
 def _read(task: Task) -> Iterator[Path]:

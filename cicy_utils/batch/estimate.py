@@ -70,7 +70,8 @@ def estimate(tasks: Sequence[Task]) -> Estimate:
         per_second[kind] = rate * weights[timed.run_dir]
     for task in trained:
         n = task.settings["SUBSET"] or LIST_SIZE
-        parts = splits.split_72(n, task.settings["SPLIT_SEED"]).sizes
+        split = splits.split_80 if task.settings.get("RETRAIN") else splits.split_72
+        parts = split(n, task.settings["SPLIT_SEED"]).sizes
         passes = (parts["train"] + parts["validation"] * FORWARD_SHARE) * _recipe(task).max_epochs
         passes += (n + parts["test"]) * FORWARD_SHARE  # every part once, the test set permuted too
         repetitions = len(task.folders)  # one for each seed

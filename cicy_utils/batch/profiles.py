@@ -114,7 +114,7 @@ NOTEBOOKS = {
     "15_ensembles": Notebook(
         kind="ensembles",
         variant="all",
-        after=(*MODEL_NOTEBOOKS, "13_cross_validation", "14_retraining"),
+        after=(*MODEL_NOTEBOOKS, "13_cross_validation", "14_retraining", "18_graph_64"),
     ),
     "16_hidden_size_scan": Notebook(kind="scan", variant="{MODEL}", model="LSTM-448"),
     "17_reference": Notebook(kind="reference", variant="weights"),

@@ -36,6 +36,7 @@ from cicy_utils.records import (
     QUICK,
     claim_nothing,
     duration,
+    found_metrics,
     merged_labels,
     validation_accuracy,
 )
@@ -276,7 +277,7 @@ class Report:
         shown = [record for record in self.main if "relation+chi" in record["metrics"]["test"]]
         if shown:
             grids.append(self._decodings(shown))
-        folders = [(folder, _record(folder)) for folder in self._folders()]
+        folders = [(folder, found_metrics(folder)) for folder in self._folders()]
         grids += [self._scan(folder, record) for folder, record in folders if "scan" in record]
         grids += [
             self._published_weights(folder, record)
@@ -529,7 +530,7 @@ class Report:
         return sorted({p.parent for file in files for p in self.run_dir.glob(f"*/*/{file}")})
 
     def _place(self, folder: Path) -> Place:
-        status, record = Status.read(folder), _record(folder)
+        status, record = Status.read(folder), found_metrics(folder)
         state, why = ("done" if "label" in record else "unknown"), ""
         if status:
             state, why = told(folder, status)
@@ -653,8 +654,3 @@ def _why(main: Sequence[dict], other: Sequence[dict]) -> str:
         reason = str(error).split(";")[0]
         return reason[0].upper() + reason[1:]
     return "These results were sorted apart"
-
-
-def _record(folder: Path) -> dict[str, Any]:
-    record = paper.read_json(folder / METRICS_FILE)
-    return record if isinstance(record, dict) else {}

@@ -11,7 +11,7 @@ import queue
 import shutil
 import socket
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +26,7 @@ from cicy_utils.batch.attempt import (
     attempt,
     is_done,
     new_status,
+    outdated,
 )
 from cicy_utils.batch.execution import Kernels
 from cicy_utils.batch.profiles import pattern
@@ -158,18 +159,18 @@ class Batch:
     progress_seconds: float
     outcomes: dict[Path, Outcome] = field(default_factory=dict)
     waiting: list[Task] = field(default_factory=list)
+    broken: dict[Path, str] = field(default_factory=dict)  # folders of no use, and why
     running: dict[Future[Outcome], Task] = field(default_factory=dict)
     awaited: set[Path] = field(default_factory=set)  # folders that others have, or had, in use
     begun: dict[Path, float] = field(default_factory=dict)
 
     def run(self) -> list[Outcome]:
         """Run them all."""
-        self.waiting = list(self.tasks)
-        skipped, broken = self._prepare()
+        self._prepare()
         line = time.monotonic() + self.progress_seconds
         try:
             while self.waiting or self.running:
-                self._begin(skipped, broken)
+                self._begin()
                 self._gather(max(0.0, min(LOOK_SECONDS, line - time.monotonic())))
                 if time.monotonic() >= line:
                     self._tell()
@@ -179,34 +180,27 @@ class Batch:
             raise
         return [self.outcomes[task.run_dir] for task in self.tasks]
 
-    def _prepare(self) -> tuple[set[Path], dict[Path, str]]:
-        """Find what is done, and make the folders of everything else ready.
-
-        Returns the folders of what is done, and those that cannot be used, with the reason.
-        """
-        redone: list[Task] = []  # what runs now, so that what reads it runs again
-        skipped, broken = set(), {}
+    def _prepare(self) -> None:
+        """Settle what is done, and make the folders of everything else ready."""
+        self.waiting = due(self.tasks)
         for task in self.tasks:
-            if is_done(task) and not any(other.is_one_of(task.reads) for other in redone):
-                skipped.add(task.run_dir)
-                continue
-            redone.append(task)
-            if self.places.shared and in_use(task):
-                continue
-            try:
-                prepare(task)
-            except (OSError, lease.Held) as error:
-                broken[task.run_dir] = str(error)
-        return skipped, broken
+            if task not in self.waiting:
+                self.say(f"{self._head(task)}: done before with the same settings")
+                self.outcomes[task.run_dir] = Outcome(task, "skipped")
+            elif not (self.places.shared and in_use(task)):
+                try:
+                    prepare(task)
+                except (OSError, lease.Held) as error:
+                    self.broken[task.run_dir] = str(error)
 
-    def _begin(self, skipped: Collection[Path], broken: Mapping[Path, str]) -> None:
-        """Give away what can be run now, and settle what need not or cannot be run."""
+    def _begin(self) -> None:
+        """Give away what can be run now, and settle what cannot be run."""
         room = self.places.slots() - len(self.running)
         for task in list(self.waiting):
             unfinished = (*self.waiting, *self.running.values())
             if any(other.is_one_of(task.reads) for other in unfinished):
                 continue
-            if outcome := self._without_running(task, skipped, broken):
+            if outcome := self._without_running(task):
                 self.waiting.remove(task)
                 self.outcomes[task.run_dir] = outcome
             elif room > 0 and self._is_free(task):
@@ -275,20 +269,15 @@ class Batch:
         self.say(f"{self._head(task)}: {', '.join((outcome.state, *outcome.error))}")
         return True
 
-    def _without_running(
-        self, task: Task, skipped: Collection[Path], broken: Mapping[Path, str]
-    ) -> Outcome | None:
-        """How a task ends that is not to be run; None for one that is."""
+    def _without_running(self, task: Task) -> Outcome | None:
+        """How a task ends that cannot be run; None for one that can."""
         head = self._head(task)
-        if task.run_dir in skipped:
-            self.say(f"{head}: done before with the same settings")
-            return Outcome(task, "skipped")
         if missing := [need for need in task.needs if not self._have(need, task)]:
             self.say(f"{head}: not run, it needs {', '.join(missing)}")
             return Outcome(task, "blocked", (f"it needs {', '.join(missing)}",))
-        if task.run_dir in broken:
-            self.say(f"{head}: failed, {broken[task.run_dir]}")
-            return Outcome(task, "failed", (broken[task.run_dir],))
+        if why := self.broken.get(task.run_dir):
+            self.say(f"{head}: failed, {why}")
+            return Outcome(task, "failed", (why,))
         return None
 
     def _have(self, need: str, task: Task) -> bool:
@@ -303,6 +292,15 @@ class Batch:
             status.state == "done" and not fault_of_results(folder, status.fingerprint, {})
             for folder, status in found
         )
+
+
+def due(tasks: Sequence[Task]) -> list[Task]:
+    """Those that are not done, or that read what is to run now."""
+    found: list[Task] = []
+    for task in tasks:
+        if not is_done(task) or any(other.is_one_of(task.reads) for other in found):
+            found.append(task)
+    return found
 
 
 def prepare(task: Task) -> None:
@@ -337,6 +335,8 @@ def _is_own(folder: Path, task: Task) -> bool:
     """
     from cicy_utils.checkpoint import STATE_FILE  # slow to import: it brings torch
 
+    if (folder / STATE_FILE).exists() and outdated(task, folder):
+        return False  # a training goes on from what it was begun with, or not at all
     if status := Status.read(folder):
         return status.fingerprint == task.fingerprint
     if (folder / METRICS_FILE).exists():

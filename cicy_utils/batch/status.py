@@ -19,7 +19,7 @@ from typing import Any
 
 from cicy_utils import lease
 from cicy_utils.files import write_text
-from cicy_utils.records import HISTORY_FILE, METRICS_FILE, duration
+from cicy_utils.records import HISTORY_FILE, METRICS_FILE, duration, found_metrics
 
 FILE_NAME = "status.json"
 STATES = ("pending", "running", "done", "failed", "partial")
@@ -100,8 +100,8 @@ def fault_of_results(folder: Path, fingerprint: str, settings: Mapping[str, Any]
     fingerprint: of the settings, "" for any; settings: upper-case parameters and their values, of
     which those are compared that metrics.json tells of; None stands for whatever was taken.
     """
-    metrics = read_metrics(folder)
-    if metrics is None:
+    metrics = found_metrics(folder)
+    if not metrics:
         return f"there is no readable {METRICS_FILE}"
     if fingerprint and metrics.get("settings_fingerprint") != fingerprint:
         return f"{METRICS_FILE} is of other settings"
@@ -132,7 +132,7 @@ def parameters_in(metrics: Mapping[str, Any]) -> dict[str, Any]:
 
 def cut_short(folder: Path) -> str:
     """What stopped the training in a folder before its end, in words; "" if nothing did."""
-    training = _section(read_metrics(folder) or {}, "training")
+    training = _section(found_metrics(folder), "training")
     reason = training.get("stop_reason")
     if reason not in CUT_SHORT:
         return ""
@@ -140,15 +140,6 @@ def cut_short(folder: Path) -> str:
     if "epochs" not in training:
         return f"stopped by {by}"
     return f"stopped by {by} after {training['epochs']:,} epoch{'s'[: training['epochs'] != 1]}"
-
-
-def read_metrics(folder: Path) -> dict[str, Any] | None:
-    """metrics.json of a run folder; None where there is none or it cannot be read."""
-    try:
-        metrics = json.loads((folder / METRICS_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return metrics if isinstance(metrics, dict) else None
 
 
 def statuses(results: Path, run: str | None = None) -> Iterator[tuple[str, Path, Status]]:

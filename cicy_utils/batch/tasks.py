@@ -145,7 +145,7 @@ def plan(
     overrides = dict(overrides or {})
     if "RUN_DIR" in overrides:
         raise ValueError("RUN_DIR follows from the name of the run; choose that with --run")
-    unused = set(overrides)
+    unused, known = set(overrides), {}
     tasks = []
     for name in names:
         entry, source = catalogue[name], notebooks / f"{name}.ipynb"
@@ -155,6 +155,7 @@ def plan(
             for key in overrides.keys() & defaults.keys()
         }
         unused -= chosen.keys()
+        known |= defaults
         for pattern, variant in _variants(name, entry, chosen).items():
             injected = {
                 **table[profile][variant.kind or entry.kind],
@@ -187,7 +188,7 @@ def plan(
     if unused:
         raise ValueError(
             f"none of the chosen notebooks has a parameter {' or '.join(sorted(unused))}; "
-            f"{names[-1]} has {', '.join(default_parameters(tasks[-1].source))}"
+            f"they have {', '.join(known)}"
         )
     return tasks
 
