@@ -678,11 +678,26 @@ def test_status_believes_no_file_without_what_belongs_to_it(tmp_path):
 
 
 def test_last_epoch(tmp_path):
-    assert status.last_epoch(tmp_path) == ""
+    assert status.last_epoch([tmp_path]) == ""
     (tmp_path / "history.csv").write_text(
         "epoch,train_loss,validation_loss\n1,9.5,8.25\n2,7.123456,6.0\n"
     )
-    assert status.last_epoch(tmp_path) == "epoch 2, training loss 7.123, validation loss 6"
+    assert status.last_epoch([tmp_path]) == "epoch 2, training loss 7.123, validation loss 6"
+
+
+def test_of_several_seeds_the_one_at_work_is_told(tmp_path):
+    first = tmp_path / "try" / "11_lstm_448" / "seed-42"
+    for at, seed in enumerate((42, 43)):
+        folder = first.with_name(f"seed-{seed}")
+        folder.mkdir(parents=True)
+        path = folder / "history.csv"
+        path.write_text(f"epoch,train_loss,validation_loss\n{9 - at},1,2\n")
+        os.utime(path, (at, at))
+    told = "seed-43: epoch 8, training loss 1, validation loss 2"
+    found = Status("11_lstm_448", "seed-42", "pending", settings={"SEEDS": [42, 43, 44]})
+    found.write(first)
+    assert status.last_epoch(found.folders(first)) == told
+    assert told in status.report(tmp_path)
 
 
 def test_results_page_says_quick():

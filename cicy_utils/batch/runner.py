@@ -240,7 +240,7 @@ class Batch:
                 continue
             where = "" if status.host == socket.gethostname() else f" on {status.host}"
             running = duration(time.monotonic() - self.begun[task.run_dir])
-            parts = (f"running{where} for {running}", last_epoch(task.run_dir))
+            parts = (f"running{where} for {running}", last_epoch(task.folders))
             self.say(f"{self._head(task)}: {', '.join(part for part in parts if part)}")
 
     def _head(self, task: Task) -> str:

@@ -12,14 +12,20 @@ import csv
 import json
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from cicy_utils import lease
 from cicy_utils.files import write_text
-from cicy_utils.records import HISTORY_FILE, METRICS_FILE, duration, found_metrics
+from cicy_utils.records import (
+    HISTORY_FILE,
+    METRICS_FILE,
+    duration,
+    found_metrics,
+    seed_folders,
+)
 
 FILE_NAME = "status.json"
 STATES = ("pending", "running", "done", "failed", "partial")
@@ -61,6 +67,11 @@ class Status:
         """Replace status.json in a run folder, which is made if missing."""
         folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / FILE_NAME, json.dumps(asdict(self), indent=2) + "\n")
+
+    def folders(self, folder: Path) -> list[Path]:
+        """The run folder, and those of further seeds beside it."""
+        seeds = self.settings.get("SEEDS")
+        return list(seed_folders(folder, seeds).values()) if seeds else [folder]
 
     @classmethod
     def read(cls, folder: Path) -> Status | None:
@@ -149,14 +160,20 @@ def statuses(results: Path, run: str | None = None) -> Iterator[tuple[str, Path,
             yield path.parts[-4], path.parent, status
 
 
-def last_epoch(folder: Path) -> str:
-    """What the last line of history.csv says, in words; empty when there is none."""
+def last_epoch(folders: Sequence[Path]) -> str:
+    """What the history.csv that was written last tells last, in words; empty when there is none.
+
+    folders: of one training, or of several, of which the name is told.
+    """
     try:
-        with (folder / HISTORY_FILE).open(newline="", encoding="utf-8") as file:
+        paths = [folder / HISTORY_FILE for folder in folders]
+        path = max(filter(Path.is_file, paths), key=lambda path: path.stat().st_mtime)
+        with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
         row = rows[-1]
+        name = f"{path.parent.name}: " if len(paths) > 1 else ""
         return (
-            f"epoch {row['epoch']}, training loss {float(row['train_loss']):.4g}, "
+            f"{name}epoch {row['epoch']}, training loss {float(row['train_loss']):.4g}, "
             f"validation loss {float(row['validation_loss']):.4g}"
         )
     except (OSError, IndexError, KeyError, TypeError, ValueError):
@@ -184,7 +201,7 @@ def report(results: Path, run: str | None = None) -> str:
     lines = []
     for name, folder, status in statuses(results, run):
         state, why = told(folder, status)
-        detail = "; ".join(part for part in (why, last_epoch(folder)) if part)
+        detail = "; ".join(part for part in (why, last_epoch(status.folders(folder))) if part)
         if state == "failed":
             detail = why
         title = f"{status.notebook}/{status.variant}"
