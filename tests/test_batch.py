@@ -761,7 +761,7 @@ def test_wrong_parameters_exit_with_2(capsys, tmp_path):
 def test_a_disk_with_less_room_than_the_estimate_exits_with_2(capsys, tmp_path, monkeypatch):
     shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
     expected = estimate.Estimate(seconds=60, bytes=3.2e9, device="")
-    monkeypatch.setattr(estimate, "estimate", lambda tasks: expected)
+    monkeypatch.setattr(estimate, "estimate", lambda tasks, here: expected)
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=3.1e9))
     arguments = ["run", "--profile", "smoke", "--only", "00"]
     assert command.main(arguments, tmp_path) == 2

@@ -73,3 +73,18 @@ def test_what_is_not_trained_takes_its_notebook_s_time(tmp_path, timed):
 def test_a_network_that_cannot_be_built_is_refused(tmp_path):
     with pytest.raises(ValueError, match="hidden_size"):
         estimate.estimate(plan(tmp_path, "12", HIDDEN_SIZE=0))
+
+
+def test_what_runs_elsewhere_is_not_timed(tmp_path, timed):
+    there = plan(tmp_path, "12", "18", DEVICE="cuda:9", PRECISION="tf32")
+    found = estimate.estimate(there, here=False)
+    assert not timed
+    assert found.bytes == estimate.estimate(plan(tmp_path, "12", "18")).bytes
+    assert str(found).endswith("MB of disk; the time is up to the workers")
+
+
+def test_the_80_percent_split_is_larger(tmp_path, timed):
+    (task,) = plan(tmp_path, "14", MODEL="LSTM-424", RETRAIN=True)
+    passes = 10 * (800 + 80 / 4) + (1000 + 120) / 4
+    found = estimate.estimate([task])
+    assert found.seconds == pytest.approx(estimate.NOTEBOOK_SECONDS + passes / RATE)

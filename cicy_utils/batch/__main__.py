@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -164,7 +165,8 @@ def run(options: argparse.Namespace, root: Path, stack: ExitStack) -> int:
         if len(waiting) < len(planned):
             print(f"{len(planned) - len(waiting)} of them are done already.")
         if waiting:
-            expected = without_a_trace(estimate.estimate, waiting)
+            here = not isinstance(places, cluster.Workers)
+            expected = without_a_trace(partial(estimate.estimate, here=here), waiting)
             print(f"Estimate: {expected}.", flush=True)
             require_writable(run_dir)
             require_room(run_dir, expected.bytes)

@@ -31,27 +31,32 @@ class Estimate:
     """An upper bound, since a training may converge before its last epoch.
 
     Attributes:
-        seconds: of all notebooks together.
+        seconds: of all notebooks together; None where they run elsewhere.
         bytes: on the disk.
-        device: where the timed steps ran; "" when there is nothing to train.
+        device: where the timed steps ran; "" when there is nothing to train here.
     """
 
-    seconds: float
+    seconds: float | None
     bytes: float
     device: str
 
     def __str__(self) -> str:
+        if self.seconds is None:
+            return (
+                f"at most about {self.bytes / 1e6:,.0f} MB of disk; the time is up to the workers"
+            )
         text = f"at most about {duration(self.seconds)} and {self.bytes / 1e6:,.0f} MB of disk"
         return (
             f"{text}, from {TIMED_STEPS} training steps on {self.device}" if self.device else text
         )
 
 
-def estimate(tasks: Sequence[Task]) -> Estimate:
+def estimate(tasks: Sequence[Task], *, here: bool = True) -> Estimate:
     """Time and disk of tasks that have yet to run.
 
     The largest network is timed, of graph networks and of all others; the time of the rest of its
-    kind goes by their number of weights, each of which is used equally often.
+    kind goes by their number of weights, each of which is used equally often. Where the tasks do
+    not run here, nothing is timed: this machine may have no such device.
 
     Raises:
         ValueError: a task asks for a network that cannot be built.
@@ -63,7 +68,7 @@ def estimate(tasks: Sequence[Task]) -> Estimate:
         return Estimate(seconds, size, "")
     weights = {task.run_dir: models.count_weights(_network(task)) for task in trained}
     per_second = {}  # how many weights a kind uses
-    for kind in {_is_graph(task) for task in trained}:
+    for kind in {_is_graph(task) for task in trained} if here else ():
         alike = (task for task in trained if _is_graph(task) == kind)
         timed = max(alike, key=lambda task: weights[task.run_dir])
         rate, device = samples_per_second(timed)
@@ -76,10 +81,11 @@ def estimate(tasks: Sequence[Task]) -> Estimate:
         passes += (n + parts["test"]) * FORWARD_SHARE  # every part once, the test set permuted too
         repetitions = len(task.folders)  # one for each seed
         repetitions *= task.settings.get("TRIALS", 1)  # of a scan
-        seconds += repetitions * passes * weights[task.run_dir] / per_second[_is_graph(task)]
+        if here:
+            seconds += repetitions * passes * weights[task.run_dir] / per_second[_is_graph(task)]
         size += repetitions * weights[task.run_dir] * BYTES_PER_WEIGHT
         size += repetitions * n * BYTES_PER_PREDICTION
-    return Estimate(seconds, size, device)
+    return Estimate(seconds, size, device) if here else Estimate(None, size, "")
 
 
 def samples_per_second(task: Task) -> tuple[float, str]:
