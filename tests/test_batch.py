@@ -571,6 +571,30 @@ class Scripted:
         return future.result()
 
 
+def test_a_retraining_begins_anew_when_this_batch_makes_what_it_starts_from(tmp_path):
+    class Finishing(Scripted):
+        def submit(self, task: tasks.Task) -> Future:
+            begun.append((task.title, (task.run_dir / "checkpoint.pt").exists()))
+            finish(task, float(len(begun)))
+            return super().submit(task)
+
+    def planned(seeds):
+        given = {"MODEL": "LSTM-424", "SEEDS": seeds}
+        run_dir = tmp_path / "results" / "try"
+        return tasks.plan("smoke", run_dir, ROOT / "notebooks", only=["10", "14"], overrides=given)
+
+    begun: list[tuple[str, bool]] = []
+    for at, task in enumerate(planned("[42]"), start=-9):
+        finish(task, float(at))
+        (task.run_dir / "checkpoint.pt").touch()
+    runner.run(planned("[42]"), Finishing({}))
+    assert begun == []
+    runner.run(planned("[42, 43]"), Finishing({}))
+    assert begun == [("10_lstm_424", True), ("14_retraining/LSTM-424-d80", False)]
+    moved = (tmp_path / "results" / "replaced").glob("*/14_retraining/LSTM-424-d80/*")
+    assert {path.name for path in moved} >= {"checkpoint.pt", "metrics.json"}
+
+
 def test_retraining_needs_a_model_by_the_paper_s_recipe(tmp_path):
     def states(only, ends=None, **overrides):
         overrides = {"MODEL": "LSTM-448", "RETRAIN": "True"} | overrides

@@ -205,7 +205,7 @@ class Batch:
                 self.outcomes[task.run_dir] = outcome
             elif room > 0 and self._is_free(task):
                 self.waiting.remove(task)
-                if task.run_dir in self.awaited and self._finished_elsewhere(task):
+                if self._looks_different(task) and self._is_settled(task):
                     continue
                 self.say(f"{self._head(task)}: {self.places.word}")
                 self.begun[task.run_dir] = time.monotonic()
@@ -255,8 +255,13 @@ class Batch:
             self.say(f"{self._head(task)}: waits, {why}")
         return False
 
-    def _finished_elsewhere(self, task: Task) -> bool:
-        """Settle a task that somebody else had in use, if that finished it or broke it."""
+    def _looks_different(self, task: Task) -> bool:
+        """Whether its folder, or what it reads, was worked on since its folder was made ready."""
+        made = (o.task for o in self.outcomes.values() if o.state != "skipped")
+        return task.run_dir in self.awaited or any(other.is_one_of(task.reads) for other in made)
+
+    def _is_settled(self, task: Task) -> bool:
+        """Settle a task if it is done by now, or broken; else make its folder ready again."""
         try:
             if is_done(task):
                 self.outcomes[task.run_dir] = Outcome(task, "done")
