@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from cicy_utils import paper, plots, records
 from cicy_utils.data import Cicy4, load_cicy4
-from cicy_utils.paper import ACCURACIES
+from cicy_utils.metrics import ACCURACIES
 from cicy_utils.paper_tables import (
     AT_80,
     CNN_LSTM,

@@ -22,6 +22,10 @@ import pandas as pd
 
 from cicy_utils.data import HODGE_NAMES
 
+# Columns of `evaluate`: percent exactly right, of each Hodge number and with all four right.
+ACCURACIES = [f"accuracy_{name}" for name in HODGE_NAMES]
+EVERY_ACCURACY = [*ACCURACIES, "accuracy_all"]
+
 DECODINGS = ("raw", "relation", "relation+chi", "consistent")
 
 # What may be added to a quadruple without leaving the relations and the Euler number: h11 up by 1

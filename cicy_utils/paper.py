@@ -17,11 +17,11 @@ import pandas as pd
 from cicy_utils import recipes
 from cicy_utils.data import HODGE_NAMES, find_data_file
 from cicy_utils.files import read_json
+from cicy_utils.metrics import EVERY_ACCURACY
 from cicy_utils.records import METRICS_FILE, settings_fingerprint, trained
 
 FILE_NAME = "paper_results.csv"
 MEASURES = ("accuracy", "mse", "mae", "r2")
-ACCURACIES = [f"accuracy_{name}" for name in HODGE_NAMES]
 CONSTANT = "constant prediction"
 # What our own networks are set beside, which the paper does not have: its best single one.
 COUNTERPARTS = {"Graph-64": "CNN-LSTM-400"}
@@ -56,15 +56,6 @@ def published() -> pd.DataFrame:
     return table.rename(columns=lambda name: name.removeprefix("test_"))
 
 
-def published_model(name: str, split: int = 72) -> pd.Series:
-    """The published row of one model; ValueError when the paper has none of that name."""
-    table = published()
-    if (name, split) not in table.index:
-        known = ", ".join(sorted(model for model, percent in table.index if percent == split))
-        raise ValueError(f"the paper has no {name!r} at the {split} % split; it has {known}")
-    return table.loc[(name, split)]
-
-
 def beside_ours(model: str, metrics: dict[str, Any], split: int = 72) -> pd.DataFrame:
     """Published, ours and the difference (ours less published), raw decoding of the test part.
 
@@ -87,11 +78,10 @@ def headline(model: str, metrics: dict[str, Any], split: int = 72) -> pd.DataFra
 
     Columns accuracy_h11 ... accuracy_h22 and accuracy_all (all four right, not published).
     """
-    columns = [*ACCURACIES, "accuracy_all"]
     rows = {
-        "published": _counterpart(model, split).reindex(columns),
-        "this run": pd.Series(metrics["test"]["raw"])[columns],
-        CONSTANT: pd.Series(metrics["constant"]["raw"])[columns],
+        "published": _counterpart(model, split).reindex(EVERY_ACCURACY),
+        "this run": pd.Series(metrics["test"]["raw"])[EVERY_ACCURACY],
+        CONSTANT: pd.Series(metrics["constant"]["raw"])[EVERY_ACCURACY],
     }
     table = pd.DataFrame(rows).T.astype(float)
     table.loc["difference"] = table.loc["this run"] - table.loc["published"]
@@ -200,7 +190,7 @@ def _result(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _measures(metrics: dict[str, float]) -> dict[str, float | None]:
-    names = [*ACCURACIES, "accuracy_all", "mse_mean", "mae_mean", "r2_mean"]
+    names = [*EVERY_ACCURACY, "mse_mean", "mae_mean", "r2_mean"]
     return {name: metrics.get(name) for name in names}
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 
 from cicy_utils import paper
 from cicy_utils.data import HODGE_NAMES
-from cicy_utils.paper import ACCURACIES
+from cicy_utils.metrics import ACCURACIES, EVERY_ACCURACY
 from cicy_utils.records import validation_accuracy
 
 # Index of a row: name and training share, as in `paper.published`.
@@ -187,13 +187,13 @@ def value(record: dict[str, Any], measure: str) -> float | None:
 def ranking(split: int, records: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """Everything evaluated on the test set of one training share, best mean accuracy first.
 
-    The frame of `beside_published` with the accuracies of the four Hodge numbers and accuracy_all.
+    The frame of `beside_published` in every accuracy of `metrics.evaluate`.
     """
     keys = sorted({paper.key(record) for record in records if paper.key(record)[1] == split})
-    frame = beside_published(keys, [*ACCURACIES, "accuracy_all"], records)
+    frame = beside_published(keys, EVERY_ACCURACY, records)
     means = {key: frame.loc[[(*key, name) for name in ACCURACIES], "ours"].mean() for key in keys}
     keys.sort(key=lambda key: -means[key])
-    return frame.reindex([(*key, name) for key in keys for name in [*ACCURACIES, "accuracy_all"]])
+    return frame.reindex([(*key, name) for key in keys for name in EVERY_ACCURACY])
 
 
 def best(number: int, records: Sequence[dict[str, Any]]) -> list[tuple[int, dict[str, Any]]]:

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from cicy_utils.metrics import ACCURACIES, EVERY_ACCURACY
 from cicy_utils.records import PAPER_RECIPE
 
 if TYPE_CHECKING:
     from cicy_utils.training import TrainConfig
 
 LOSS_SETTINGS = ("huber_delta", "loss_weights")  # what the notebooks' parameter LOSS may hold
-MEASURES = ["accuracy_h11", "accuracy_h21", "accuracy_h31", "accuracy_h22", "accuracy_all"]
 
 
 @dataclass(frozen=True)
@@ -240,7 +240,7 @@ def explore(
                 raise KeyboardInterrupt  # called again, it goes on; half a training tells nothing
             predicted = training.predict(network, cicy4.matrices[split.validation])
             table = metrics.evaluate(predicted, cicy4.hodge[split.validation])
-            measures = {key: table.loc["raw", key] for key in MEASURES}
+            measures = {key: table.loc["raw", key] for key in EVERY_ACCURACY}
             rows.append({"candidate": name, "seed": seed, **measures, "seconds": result.seconds})
             print(f"{name}, seed {seed}: {measures['accuracy_h11']:.1f} % of h11", flush=True)
     return pd.DataFrame(rows)
@@ -252,9 +252,9 @@ def summary(trials: pd.DataFrame) -> pd.DataFrame:
     Columns besides: seeds (how many), mean (of the four accuracies) and spread (of that mean over
     the seeds: the highest less the lowest).
     """
-    trials = trials.assign(mean=trials[MEASURES[:4]].mean(axis=1))
+    trials = trials.assign(mean=trials[ACCURACIES].mean(axis=1))
     groups = trials.groupby("candidate", sort=False)
-    table = groups[[*MEASURES, "mean", "seconds"]].mean()
+    table = groups[[*EVERY_ACCURACY, "mean", "seconds"]].mean()
     table["spread"] = groups["mean"].max() - groups["mean"].min()
     table["seeds"] = groups.size()
     return table.sort_values("mean", ascending=False)
@@ -267,7 +267,7 @@ def markdown(trials: pd.DataFrame) -> str:
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for name, row in summary(trials).iterrows():
-        numbers = [f"{row[key]:.1f}" for key in (*MEASURES, "mean", "spread")]
+        numbers = [f"{row[key]:.1f}" for key in (*EVERY_ACCURACY, "mean", "spread")]
         lines.append(f"| {name} | {' | '.join(numbers)} | {row['seeds']:.0f} |")
     return "\n".join(lines)
 

@@ -116,7 +116,7 @@ def published_weights(record: dict[str, Any]) -> Styler:
         for decoding in entry["here"]
         for side in ("published", "here")
     }
-    table = pd.DataFrame(rows, index=[*paper.ACCURACIES, "accuracy_all"]).T
+    table = pd.DataFrame(rows, index=metrics.EVERY_ACCURACY).T
     return style(_accuracies(table), "Test accuracy (%) of published weights", record["label"])
 
 
@@ -177,7 +177,7 @@ def seeds(run_dirs: Sequence[Path]) -> Styler:
     return style(table, f"{runs[0]['model']}: test accuracy (%) by seed", label)
 
 
-def beside_published(
+def published_and_ours(
     results: Mapping[str, Mapping[str, float]], split: int, caption: str, label: str = ""
 ) -> Styler:
     """Test accuracies of several results: published, ours and the difference, ours less published.
@@ -185,12 +185,11 @@ def beside_published(
     results: the paper's name of a result to its raw metrics; None for one that is not there yet.
     split: 72 or 80, of the published ones.
     """
-    names = [*paper.ACCURACIES, "accuracy_all"]
-    ours = pd.DataFrame({name: row or {} for name, row in results.items()}).T.reindex(columns=names)
-    ours = ours.astype(float)
+    ours = pd.DataFrame({name: row or {} for name, row in results.items()}).T
+    ours = ours.reindex(columns=metrics.EVERY_ACCURACY).astype(float)
     theirs = paper.published().xs(split, level="split")
-    theirs = theirs.reindex(index=ours.index, columns=paper.ACCURACIES)
-    difference = ours[paper.ACCURACIES] - theirs
+    theirs = theirs.reindex(index=ours.index, columns=metrics.ACCURACIES)
+    difference = ours[metrics.ACCURACIES] - theirs
     sides = {"published": theirs, "ours": ours, "difference": difference}
     table = pd.concat(
         {side: _without_prefix(part, "accuracy_") for side, part in sides.items()}, axis=1
@@ -206,7 +205,7 @@ def folds(found: Mapping[Path, dict[str, Any]]) -> Styler:
     paper.require_same_test(list(found.values()))
     results = {record["model"]: record["metrics"]["test"]["raw"] for record in found.values()}
     label = records.joint_label(record["label"] for record in found.values())
-    return beside_published(results, 72, "Test accuracy (%) of each fold (paper, Table 6)", label)
+    return published_and_ours(results, 72, "Test accuracy (%) of each fold (paper, Table 6)", label)
 
 
 def out_of_fold(found: Mapping[Path, dict[str, Any]]) -> Styler:
@@ -261,7 +260,7 @@ def paper_ensembles(record: dict[str, Any], entries: Sequence[dict], split: str)
     for name, lacking in record["missing"].items():
         if name in results:
             caption += f"<br>{name} is missing: there is no {', no '.join(lacking)}"
-    return beside_published(results, int(split), caption, record["label"])
+    return published_and_ours(results, int(split), caption, record["label"])
 
 
 def climbs(record: dict[str, Any]) -> Styler:
@@ -289,7 +288,7 @@ def picks(record: dict[str, Any]) -> Styler:
         for how, pick in by.items()
     ]
     names = ["split", "picked", "pick"]
-    table = pd.DataFrame(rows, columns=[*names, *paper.ACCURACIES, "accuracy_all"])
+    table = pd.DataFrame(rows, columns=[*names, *metrics.EVERY_ACCURACY])
     shown = pd.concat([table[names], _accuracies(table)], axis=1)
     return style(shown, "Test accuracy (%) by how an ensemble was picked", record["label"])
 
@@ -481,8 +480,7 @@ def _with_gain(measured: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
 
 
 def _accuracies(table: pd.DataFrame) -> pd.DataFrame:
-    names = [*paper.ACCURACIES, "accuracy_all"]
-    return _without_prefix(table[names].astype(float), "accuracy_")
+    return _without_prefix(table[metrics.EVERY_ACCURACY].astype(float), "accuracy_")
 
 
 def _without_prefix(table: pd.DataFrame, prefix: str) -> pd.DataFrame:

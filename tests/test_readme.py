@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from cicy_utils import benchmark, paper, recipes, reference
-from cicy_utils.data import HODGE_NAMES
+from cicy_utils.metrics import ACCURACIES
 from cicy_utils.verification import recorded_statistics, statistics_markdown
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -31,7 +31,6 @@ PAGES = {
 README, REFERENCE = PAGES["README.md"], PAGES["results/reference/README.md"]
 WORDS = " ".join(README.split())
 BEST, LSTM = "18_graph_64/fast-48", "11_lstm_448/fast-43"
-ACCURACIES = [f"accuracy_{name}" for name in HODGE_NAMES]
 
 
 def test_examples_give_what_is_shown():

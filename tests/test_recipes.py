@@ -4,7 +4,7 @@ import signal
 import pandas as pd
 import pytest
 
-from cicy_utils import data, models, paper, recipes, records, training
+from cicy_utils import data, metrics, models, paper, recipes, records, training
 from cicy_utils.recipes import CANDIDATES
 from cicy_utils.training import TrainConfig
 
@@ -72,7 +72,7 @@ def test_results_of_another_recipe_have_names_of_their_own():
     assert recipes.network("LSTM-448-fast") == recipes.network("LSTM-448") == "LSTM-448"
     assert recipes.variant("paper", 42) == "seed-42"
     assert recipes.variant("fast", 7) == "fast-7"
-    nothing = {"test": {"raw": dict.fromkeys([*paper.ACCURACIES, "accuracy_all"], 0.0)}}
+    nothing = {"test": {"raw": dict.fromkeys(metrics.EVERY_ACCURACY, 0.0)}}
     nothing["constant"] = nothing["test"]
     table = paper.headline("LSTM-448-fast", nothing)
     assert table.loc["published", "accuracy_h11"] == pytest.approx(99.735, abs=0.001)
@@ -152,7 +152,7 @@ def test_an_exploration_that_is_stopped_says_how_to_go_on(monkeypatch, capsys):
 
 
 def test_the_summary_is_over_the_seeds_best_first():
-    measures = {name: 10.0 for name in recipes.MEASURES}
+    measures = {name: 10.0 for name in metrics.EVERY_ACCURACY}
     rows = [
         {"candidate": "a", "seed": 1, **measures, "seconds": 1.0},
         {"candidate": "a", "seed": 2, **measures, "accuracy_h11": 30.0, "seconds": 3.0},

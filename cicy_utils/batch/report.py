@@ -27,7 +27,7 @@ from cicy_utils.batch.status import FILE_NAME as STATUS_FILE
 from cicy_utils.batch.status import Status, require_run, told
 from cicy_utils.data import HODGE_NAMES
 from cicy_utils.files import write_text
-from cicy_utils.metrics import DECODINGS
+from cicy_utils.metrics import ACCURACIES, DECODINGS, EVERY_ACCURACY
 from cicy_utils.places import REFERENCE
 from cicy_utils.records import (
     HISTORY_FILE,
@@ -267,12 +267,12 @@ class Report:
                 Row(
                     self._name(record),
                     f"{paper.key(record)[1]} %, by {record['chosen_by']}: {_members(record)}",
-                    [Cell(_number(paper_tables.value(record, m), m)) for m in _accuracies()],
+                    [Cell(_number(paper_tables.value(record, m), m)) for m in EVERY_ACCURACY],
                     [self._source(record)],
                 )
                 for record in ours
             ]
-            heads = [("test accuracy (%)", [_measure(m) for m in _accuracies()])]
+            heads = [("test accuracy (%)", [_measure(m) for m in EVERY_ACCURACY])]
             grids.append(Grid("own-ensembles", "Our own ensembles", heads, rows, _labels(ours)))
         shown = [record for record in self.main if "relation+chi" in record["metrics"]["test"]]
         if shown:
@@ -340,7 +340,7 @@ class Report:
         for entry in record["published"]:
             for decoding, here in entry["here"].items():
                 cells = []
-                for measure in _accuracies():
+                for measure in EVERY_ACCURACY:
                     sides = (entry["published"][decoding][measure], here[measure])
                     cells += [Cell(_number(side, measure)) for side in sides]
                     cells.append(Cell(_number(sides[1] - sides[0], measure, signed=True)))
@@ -352,7 +352,7 @@ class Report:
                         [self._link(METRICS_FILE, folder / METRICS_FILE)],
                     )
                 )
-        heads = [(_measure(m), ["published", "here", "difference"]) for m in _accuracies()]
+        heads = [(_measure(m), ["published", "here", "difference"]) for m in EVERY_ACCURACY]
         grid = Grid(
             "published-weights", "Published weights, measured again", heads, rows, [record["label"]]
         )
@@ -503,20 +503,19 @@ class Report:
         chosen = paper_tables.best(number, self.main)
         if not chosen:
             return None
-        measures = paper_tables.ACCURACIES
         rows = [
             Row(
                 self._name(record),
                 f"{paper.key(record)[1]} %, rank {rank}",
                 [
                     Cell(_number(validation_accuracy(record), "accuracy")),
-                    *(Cell(_number(paper_tables.value(record, m), m)) for m in measures),
+                    *(Cell(_number(paper_tables.value(record, m), m)) for m in ACCURACIES),
                 ],
                 [self._source(record)],
             )
             for rank, record in chosen
         ]
-        heads = [("validation (%)", ["mean"]), ("test (%)", [_measure(m) for m in measures])]
+        heads = [("validation (%)", ["mean"]), ("test (%)", [_measure(m) for m in ACCURACIES])]
         return Grid(
             f"table-{number}-ours",
             "Our own picks, made by validation accuracy",
@@ -576,10 +575,6 @@ def _labels(records: Iterable[dict[str, Any]]) -> list[str]:
 
 def _splits(records: Iterable[dict[str, Any]]) -> list[int]:
     return sorted({paper.key(record)[1] for record in records})
-
-
-def _accuracies() -> list[str]:
-    return [*paper_tables.ACCURACIES, "accuracy_all"]
 
 
 def _cells(row: pd.Series, measure: str, sides: Sequence[str]) -> list[Cell]:
