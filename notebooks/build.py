@@ -251,8 +251,9 @@ the smallest matrices, of which the list has few and a training set fewer."""
 DECODINGS_TEXT = r"""## Four decodings
 
 The Hodge numbers of a four-fold are not independent, so fewer than four have to be predicted (an
-idea of [arXiv 2108.02221](https://arxiv.org/abs/2108.02221), whose network CICYMiner reaches, in
-whole percents, 100 / 100 / 96 / 83 raw from 80 % of the list, and 100 with both relations):
+idea of [arXiv 2108.02221](https://arxiv.org/abs/2108.02221): its network CICYMiner reaches
+100 / 100 / 96 / 83 raw from 80 % of the list, in whole percents; for both relations its abstract
+says 100 %, without the share of the list):
 
 - *raw*: each output is rounded by itself, as in the paper.
 - *relation*: $h^{2,2} = 2\,(22 + 2h^{1,1} + 2h^{3,1} - h^{2,1})$ from the other three.

@@ -37,7 +37,7 @@ BIDIRECTIONAL = False  # whether a second recurrence reads the rows from the las
 
 GRAPH_SHAPE = """# The network
 HIDDEN_SIZE = None  # numbers that an entry of the matrix holds; None: the model's own
-NUM_LAYERS = @layers  # rounds of messages"""
+NUM_LAYERS = @layers  # equivariant layers, each a round of messages"""
 
 WHERE = """# Where
 PRECISION = "float32"  # or, faster where there are circuits for it, "tf32" or "bfloat16"
