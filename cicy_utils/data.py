@@ -67,7 +67,7 @@ def load_cicy4(
     source: str | Path = "bundled",
     *,
     layout: str = "stored",
-    subset: int | None = None,
+    subset: int | np.ndarray | None = None,
     subset_seed: int = 0,
     drop: bool = False,
 ) -> Cicy4:
@@ -89,7 +89,7 @@ def load_cicy4(
         layout: the order in which a network sees the rows, one of ``LAYOUTS``; see
             :func:`arrange`.
         subset: number of configurations to draw without replacement (they keep the order of the
-            list); None for all.
+            list), or the indices of those to take; None for all.
         subset_seed: seed of that draw.
         drop: leave out entries that break a rule, with a warning; otherwise they are an error.
 
@@ -110,13 +110,9 @@ def load_cicy4(
         found = read_list(source, drop=drop)
         matrices, hodge = found.matrices, found.hodge
     if subset is not None:
-        whole = isinstance(subset, Integral) and not isinstance(subset, bool)
-        if not whole or not 0 < subset <= len(matrices):
-            most = f"{len(matrices):,}"
-            raise ValueError(f"subset must be a whole number from 1 to {most}, not {subset!r}")
-        drawn = np.random.default_rng(subset_seed).choice(len(matrices), subset, replace=False)
-        drawn.sort()
-        matrices, hodge = matrices[drawn], hodge[drawn]
+        if not isinstance(subset, np.ndarray):
+            subset = _draw(len(matrices), subset, subset_seed)
+        matrices, hodge = matrices[subset], hodge[subset]
     return Cicy4(
         matrices=arrange(matrices, layout),
         hodge=hodge,
@@ -124,6 +120,13 @@ def load_cicy4(
         layout=layout,
         fingerprint=fingerprint(matrices, hodge),
     )
+
+
+def _draw(n: int, number: int, seed: int) -> np.ndarray:
+    """Indices of so many of n configurations, in ascending order."""
+    if not isinstance(number, Integral) or isinstance(number, bool) or not 0 < number <= n:
+        raise ValueError(f"subset must be a whole number from 1 to {n:,}, not {number!r}")
+    return np.sort(np.random.default_rng(seed).choice(n, number, replace=False))
 
 
 def crop(matrix: np.ndarray) -> np.ndarray:

@@ -392,11 +392,6 @@ def record_ensembles(
     return record, entries
 
 
-def accuracy(table: Mapping[str, float]) -> float:
-    """Mean over the four Hodge numbers of the accuracies in a row of metrics."""
-    return sum(table[f"accuracy_{name}"] for name in HODGE_NAMES) / len(HODGE_NAMES)
-
-
 def _picks(
     entries: Sequence[dict[str, Any]], there: Members, split: Split
 ) -> dict[str, dict[str, Any]]:
@@ -417,7 +412,7 @@ def _picks(
     ):
         known = [c for c in candidates if part in c["metrics"]]
         if known:
-            best = max(known, key=lambda c: accuracy(c["metrics"][part]["raw"]))
+            best = max(known, key=lambda c: metrics.mean_accuracy(c["metrics"][part]["raw"]))
             picks[how] = {"name": best["name"], "test": best["metrics"]["test"]["raw"]}
     return picks
 

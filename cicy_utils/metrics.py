@@ -17,6 +17,8 @@ one of four ways, its decoding:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 
@@ -33,6 +35,11 @@ DECODINGS = ("raw", "relation", "relation+chi", "consistent")
 STEPS = np.array([[1, 0, -1, 0], [0, 1, 1, 2]])
 FLOOR = 1e-6  # added to every variance, relative and absolute: singular covariances become regular
 FREEDOM = 1  # degrees of freedom of the t distribution that residuals are described by
+
+
+def mean_accuracy(measures: Mapping[str, float]) -> float:
+    """Mean of the four accuracies in a row of :func:`evaluate`, percent."""
+    return sum(measures[name] for name in ACCURACIES) / len(ACCURACIES)
 
 
 def decode(

@@ -14,7 +14,7 @@ import pandas as pd
 
 from cicy_utils import paper
 from cicy_utils.data import HODGE_NAMES
-from cicy_utils.metrics import ACCURACIES, EVERY_ACCURACY
+from cicy_utils.metrics import EVERY_ACCURACY, mean_accuracy
 from cicy_utils.records import validation_accuracy
 
 # Index of a row: name and training share, as in `paper.published`.
@@ -191,7 +191,7 @@ def ranking(split: int, records: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """
     keys = sorted({paper.key(record) for record in records if paper.key(record)[1] == split})
     frame = beside_published(keys, EVERY_ACCURACY, records)
-    means = {key: frame.loc[[(*key, name) for name in ACCURACIES], "ours"].mean() for key in keys}
+    means = {key: mean_accuracy(frame.loc[key, "ours"]) for key in keys}
     keys.sort(key=lambda key: -means[key])
     return frame.reindex([(*key, name) for key in keys for name in EVERY_ACCURACY])
 

@@ -15,10 +15,11 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from cicy_utils.metrics import ACCURACIES, EVERY_ACCURACY
-from cicy_utils.records import PAPER_RECIPE
+from cicy_utils.records import LIST_SIZE, PAPER_RECIPE
 
 if TYPE_CHECKING:
     from cicy_utils.training import TrainConfig
@@ -212,7 +213,8 @@ def explore(
         folder: of the trainings; called again, each goes on where it stopped.
         model: name of a network in ``models.MODELS``.
         hidden_size: of every network; None for that of the candidate.
-        subset, epochs: size of the exploration.
+        subset, epochs: size of the exploration. Its configurations are all of the training set of
+            the 72 % split, so that a recipe is not chosen by what will test it.
         precision: where a candidate does not say.
 
     Returns:
@@ -223,13 +225,17 @@ def explore(
 
     size = "" if hidden_size is None else f", hidden size {hidden_size}"
     kind = f"{subset} configurations, {epochs} epochs, {precision}{size}"
+    known = splits.split_72(LIST_SIZE).train  # in random order
+    if not 0 < subset <= len(known):
+        raise ValueError(f"an exploration has 1 to {len(known):,} configurations, not {subset:,}")
+    chosen = np.sort(known[:subset])
     rows = []
     for seed in seeds:
         for name, candidate in candidates.items():
             recipe, shape = candidate.recipe, dict(candidate.shape)
             if hidden_size is not None:
                 shape["hidden_size"] = hidden_size
-            cicy4 = data.load_cicy4(layout=recipe.layout, subset=subset)
+            cicy4 = data.load_cicy4(layout=recipe.layout, subset=chosen)
             split = splits.split_72(len(cicy4))
             cut = {"precision": precision, **recipe.settings, "max_epochs": epochs, "seed": seed}
             network = models.build_model(model, **shape, seed=seed)

@@ -35,6 +35,7 @@ PACKAGES = ("torch", "numpy", "pandas", "scikit-learn", "numba", "matplotlib")
 
 # The recipe of arXiv 2405.17406, section 5; whatever differs is named in the label of a run.
 QUICK, CHANGED = "quick run", "changed recipe"
+STOPPED_BY = {"time_limit": "the time limit", "interrupted": "hand"}
 NO_CLAIM = "A quick run shows that everything works; its accuracies claim nothing."
 PAPER_RECIPE = {
     "learning_rate": 0.01,
@@ -52,6 +53,7 @@ PAPER_RECIPE = {
     "loss_weights": (1.0, 1.0, 1.0, 1.0),
     "averaging": 0.0,
     "shuffle": False,
+    "precision": "float32",
 }
 RETRAINING_RECIPE = PAPER_RECIPE | {"min_learning_rate": 1e-7}  # section 7 and its notebooks
 
@@ -99,14 +101,14 @@ def project_root() -> Path:
 
 
 def run_directory(
-    notebook: str, variant: str, run: str = "interactive", folder: Path | str | None = None
+    notebook: str, variant: str, folder: Path | str | None = None
 ) -> Path:
-    """Create and return results/<run>/<notebook>/<variant>, or the folder if one is given.
+    """Create and return results/interactive/<notebook>/<variant>, or the folder if one is given.
 
     On Kaggle, runs that are attached as input are put beside it first; see ``places.bring_runs``.
     """
     if folder is None:
-        results = project_root() / "results" / run
+        results = project_root() / "results" / "interactive"
         places.bring_runs(results, notebook)
         folder = results / notebook / variant
     folder = Path(folder)
@@ -172,9 +174,8 @@ def run_label(
         else:
             words = name.replace("_", " ")
             changed.append(f"{words} {_in_words(value)} instead of {_in_words(published)}")
-    if result and result.stop_reason in ("time_limit", "interrupted"):
-        why = "by the time limit" if result.stop_reason == "time_limit" else "by hand"
-        quick.append(f"stopped {why} after {result.epochs:,} epochs")
+    if result and (who := STOPPED_BY.get(result.stop_reason)):
+        quick.append(f"stopped by {who} after {result.epochs:,} epochs")
     changed += changes
     if not quick and not changed:
         return ""
@@ -192,7 +193,8 @@ def _in_words(value: Any) -> str:
 
 def claim_nothing(labels: Iterable[str]) -> bool:
     """Whether there are accuracies among these that mean nothing: those on a part of the list."""
-    return any(label.startswith(QUICK) and " configurations" in label for label in labels)
+    part = f" of {LIST_SIZE:,} configurations"
+    return any(label.startswith(QUICK) and part in label for label in labels)
 
 
 def joint_label(labels: Iterable[str]) -> str:
@@ -392,13 +394,11 @@ def validation_accuracy(record: Mapping[str, Any]) -> float | None:
 
     Those of the validation set; of the own fold where a model was trained on that set; else None.
     """
-    from cicy_utils.data import HODGE_NAMES  # slow to import
+    from cicy_utils.metrics import mean_accuracy  # slow to import
 
     parts = record["metrics"]
     measured = parts.get("validation") or parts.get("out_of_fold")
-    if not measured:
-        return None
-    return sum(measured["raw"][f"accuracy_{name}"] for name in HODGE_NAMES) / len(HODGE_NAMES)
+    return mean_accuracy(measured["raw"]) if measured else None
 
 
 def preference(record: Mapping[str, Any]) -> tuple[float, float]:

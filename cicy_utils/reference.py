@@ -23,7 +23,7 @@ import pandas as pd
 import torch
 
 from cicy_utils import checkpoint, evaluation, files, metrics, models, prediction, records
-from cicy_utils.data import HODGE_NAMES, Cicy4, load_cicy4
+from cicy_utils.data import Cicy4, load_cicy4
 from cicy_utils.splits import Split, split_72
 from cicy_utils.training import STOPPED_FOR_GOOD, predict
 
@@ -184,7 +184,7 @@ def rounds(folder: Path | str) -> str:
             f"{settings['huber_delta']:g}",
             " ".join(f"{weight:g}" for weight in settings["loss_weights"]),
             f"{training['seconds'] / 3600:.1f}",
-            *(f"{right[f'accuracy_{name}']:.2f}" for name in HODGE_NAMES),
+            *(f"{right[name]:.2f}" for name in metrics.ACCURACIES),
         ]
         rows.insert(0, f"| {' | '.join(cells)} |")
         before = record.get("checkpoint")
@@ -213,7 +213,7 @@ def markdown(folders: Sequence[Path | str]) -> str:
             f"{_device(training['device'])}; {entry['label'] or 'the paper’s recipe'}"
         )
         for decoding, row in entry["metrics"]["test"].items():
-            numbers = [f"{row[f'accuracy_{name}']:.2f}" for name in (*HODGE_NAMES, "all")]
+            numbers = [f"{row[name]:.2f}" for name in metrics.EVERY_ACCURACY]
             rows.append(f"| `{_place(folder)}` | {decoding} | {' | '.join(numbers)} |")
     heading = [
         "",
@@ -290,7 +290,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print("there are no published weights in results/reference")
             for entry in found:
                 sides = {side: pd.DataFrame(entry[side]).T for side in ("published", "here")}
-                columns = [f"accuracy_{name}" for name in (*HODGE_NAMES, "all")]
+                columns = metrics.EVERY_ACCURACY
                 table = pd.concat({side: frame[columns] for side, frame in sides.items()})
                 print(f"{entry['name']}, {entry['part']:,} of {entry['test']:,} configurations")
                 print(table.round(2).to_string())

@@ -206,14 +206,14 @@ def record_scan(
     table = result.trials
     counts = table["state"].value_counts().to_dict()
     best = best_trial(table)
-    # The learning rate that a label should name is the one that trials had, if they had only one.
-    rates = set(space.learning_rates)
-    shown = dataclasses.replace(config, learning_rate=rates.pop()) if len(rates) == 1 else config
+    rate = records.PAPER_RECIPE["learning_rate"]  # that of a trial is the space's
+    recipe = dataclasses.replace(config, learning_rate=rate)
+    changes = [*_differences(space, result.stop_reason), *recipes.other_layout(data.layout)]
     return records.write_metrics(
         run_dir,
         notebook=notebook,
         variant=Path(run_dir).name,
-        label=records.run_label(len(data), shown, changes=recipes.other_layout(data.layout)),
+        label=records.run_label(len(data), recipe, changes=changes),
         seed=config.seed,
         settings=dataclasses.asdict(config),
         data=data_section(data),
@@ -227,6 +227,22 @@ def record_scan(
         },
         environment=records.environment(),
     )
+
+
+def _differences(space: Space, stop_reason: str) -> list[str]:
+    """What a scan tries besides the paper's recipe, in words for a label."""
+    expected = {
+        "learning rate": (space.learning_rates, records.PAPER_RECIPE["learning_rate"]),
+        "num layers": (space.num_layers, models.MODELS[space.model].num_layers),
+    }
+    words = []
+    for name, (tried, published) in expected.items():
+        if set(tried) != {published}:
+            values = " ".join(f"{value:g}" for value in sorted(set(tried)))
+            words.append(f"{name} {values} instead of {published:g}")
+    if who := records.STOPPED_BY.get(stop_reason):
+        words.append(f"stopped by {who} before all trials were done")
+    return words
 
 
 def best_trial(trials: pd.DataFrame) -> pd.Series | None:
@@ -307,8 +323,10 @@ def _retry_unfinished(study: Study) -> None:
     The successor has the same settings and goes on in the same folder.
     """
     states = _optuna().trial.TrialState
+    # Killed between the two steps below, an earlier call has queued a successor already.
+    queued = {_folder(trial) for trial in study.get_trials(states=(states.WAITING,))}
     for old in study.get_trials(states=(states.RUNNING,)):
-        if "settings" in old.user_attrs:
+        if "settings" in old.user_attrs and _folder(old) not in queued:
             study.enqueue_trial(
                 old.params,
                 user_attrs={"folder": _folder(old), "settings": old.user_attrs["settings"]},

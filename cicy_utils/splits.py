@@ -11,8 +11,8 @@ The paper's sizes on the 905,684 configurations follow from scikit-learn's rules
   stay as test set. The validation set stays. What joins was never seen by a model trained on
   the 72 % split, and what stays for testing was never seen by either.
 
-The paper gives the seed of the 80 % step (101) and not that of the first one. 42 is our choice,
-after the seed that its public notebooks use elsewhere. So the sets have the published sizes, but
+The paper does not give its seeds. That of the 80 % step, 101, is in its public notebooks; 42 for
+the first one is our choice, after the seed that they use elsewhere. So the sets have the published sizes, but
 not the published members.
 """
 

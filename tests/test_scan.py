@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import optuna
 import pandas as pd
 import pytest
 
@@ -136,6 +137,13 @@ def test_a_killed_trial_goes_on_from_its_last_epoch(data, split, tmp_path, monke
     with monkeypatch.context() as patch, pytest.raises(SystemExit):
         patch.setattr(training.Training, "_begin_epoch", killed_in_the_third)
         scan.run_scan(data, split, config, SPACE, tmp_path / "cut", trials=1)
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):  # and again, taking it up
+
+        def killed(*_arguments, **_options):
+            raise SystemExit
+
+        patch.setattr(optuna.Study, "tell", killed)
+        scan.run_scan(data, split, config, SPACE, tmp_path / "cut", trials=1)
     with monkeypatch.context() as patch:
         calls.clear()
         patch.setattr(
@@ -248,12 +256,22 @@ def test_the_record_tells_what_was_found(data, split, tmp_path, monkeypatch):
     assert labelled == f"{record['label']}, layout descending instead of stored"
     assert record["label"] == (
         "quick run: 300 of 905,684 configurations, at most 2 epochs, "
-        "learning rate 0.001 instead of 0.01, batch size 64 instead of 128"
+        "batch size 64 instead of 128, learning rate 0.001 instead of 0.01"
     )
     best = scan.best_trial(result.trials)
     assert record["scan"]["best"]["hidden_size"] == best["hidden_size"]
     assert record["scan"]["trials"] == 3
     assert record["training"]["stop_reason"] == "done"
+
+
+def test_a_scan_is_the_paper_s_only_with_its_settings_and_all_trials():
+    space = dataclasses.replace(SPACE, learning_rates=(0.1, 0.001), num_layers=(1, 3))
+    assert scan._differences(space, "time_limit") == [
+        "learning rate 0.001 0.1 instead of 0.01",
+        "num layers 1 3 instead of 2",
+        "stopped by the time limit before all trials were done",
+    ]
+    assert scan._differences(dataclasses.replace(SPACE, learning_rates=(0.01,)), "done") == []
 
 
 def test_readers_see_the_best_first(data, split, tmp_path, monkeypatch):
