@@ -16,22 +16,22 @@ import json
 import sys
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cicy_utils import benchmark_cluster, benchmark_parsers, benchmark_training
+from cicy_utils import benchmark_training
 from cicy_utils.benchmark_training import Sizes
 from cicy_utils.data import load_cicy4
-from cicy_utils.enumeration import enumerate_configurations
+from cicy_utils.files import write_text
 from cicy_utils.records import duration, environment
-from cicy_utils.stopwatch import Memory, in_new_process, interleaved, median, seconds
-from cicy_utils.topology import euler_numbers_batch, hodge_numbers_batch
+from cicy_utils.stopwatch import Memory, exponent, in_new_process, interleaved, median, seconds
 
-FUNCTIONS = {"Hodge numbers": hodge_numbers_batch, "Euler numbers": euler_numbers_batch}
+# Exact parts are imported where they are measured: networks can be on a machine without numba.
 MODULE = "cicy_utils.benchmark"
 SAMPLE_SEED = 0
 QUICK = "quick, with sizes too small to claim anything"
@@ -50,7 +50,6 @@ class Plan:
         labels: configurations whose numbers are computed by workers of a cluster.
         entries: of the list written as the published file, for the parsers.
         growth: numbers of configurations for the Hodge numbers.
-        growth_rounds: of the growth of the cost, where nothing is compared.
         training: sizes by kind of device.
     """
 
@@ -61,7 +60,6 @@ class Plan:
     dimensions: tuple[int, ...]
     entries: int
     growth: tuple[int, ...]
-    growth_rounds: int
     training: dict[str, Sizes]
 
 
@@ -73,7 +71,6 @@ FULL = Plan(
     dimensions=(3,),
     entries=30_000,
     growth=benchmark_training.EVERY_SIZE,
-    growth_rounds=1,
     training=benchmark_training.FULL,
 )
 SMALL = Plan(
@@ -84,7 +81,6 @@ SMALL = Plan(
     dimensions=(3,),
     entries=300,
     growth=(1000, 4000),
-    growth_rounds=1,
     training=benchmark_training.QUICK,
 )
 
@@ -125,7 +121,7 @@ def benchmark_topology(rounds: int, plain_sample: int, subset: int | None) -> li
         rounds,
     )
     rows = []
-    for name in FUNCTIONS:
+    for name in found["compiled"][0]:
         compiled = [one[name] for one in found["compiled"]]
         each = median(compiled) / len(matrices)
         plain_each = median(one[name] for one in found["plain"]) / plain_sample
@@ -145,7 +141,12 @@ def benchmark_topology(rounds: int, plain_sample: int, subset: int | None) -> li
 
 
 def benchmark_enumeration(dimensions: tuple[int, ...], rounds: int) -> list[dict[str, Any]]:
-    """Rebuild lists of configurations from nothing; that of dimension 4 once, as it takes long."""
+    """Rebuild lists of configurations from nothing; that of dimension 4 once, as it takes long.
+
+    Its memory, too: what a list of dimension 3 takes, the one before has left.
+    """
+    from cicy_utils.enumeration import enumerate_configurations
+
     enumerate_configurations(3)  # compile, or load what was compiled before
     rows = []
     for dimension in dimensions:
@@ -159,24 +160,39 @@ def benchmark_enumeration(dimensions: tuple[int, ...], rounds: int) -> list[dict
                 "dimension": dimension,
                 "configurations": len(found),
                 "seconds": median(times),
-                "mib": memory.peak(),
+                "mib": memory.peak() if dimension > 3 else None,
             }
         )
     return rows
 
 
-def benchmark_growth(plan: Plan) -> list[dict[str, Any]]:
+def benchmark_growth(plan: Plan, notes: list[str]) -> Iterator[dict[str, Any]]:
     """How the cost grows, see ``benchmark_training.benchmark_growth``; that of topology too."""
+    yield from benchmark_training.benchmark_growth(plan.training, notes)
     points = [{"what": "Hodge numbers", "configurations": n} for n in plan.growth]
-    hodge = benchmark_training.growth(
-        "cpu", "Hodge numbers", "configurations", points, plan.growth_rounds
-    )
-    return [*benchmark_training.benchmark_growth(plan.training, plan.growth_rounds), hodge]
+    yield benchmark_training.growth("cpu", "Hodge numbers", "configurations", points, notes)
+
+
+def benchmark_cluster(labels: int, rounds: int, notes: list[str]) -> list[dict[str, Any]]:
+    """See ``benchmark_cluster.benchmark_cluster``."""
+    from cicy_utils import benchmark_cluster
+
+    return benchmark_cluster.benchmark_cluster(labels, rounds, notes)
+
+
+def benchmark_parsers(entries: int, rounds: int) -> list[dict[str, Any]]:
+    """See ``benchmark_parsers.benchmark_parsers``."""
+    from cicy_utils import benchmark_parsers
+
+    return benchmark_parsers.benchmark_parsers(entries, rounds)
 
 
 def _time_topology(matrices: np.ndarray) -> dict[str, float]:
     """Seconds that each function takes for all matrices."""
-    return {name: seconds(lambda f=f: f(matrices)) for name, f in FUNCTIONS.items()}
+    from cicy_utils.topology import euler_numbers_batch, hodge_numbers_batch
+
+    functions = {"Hodge numbers": hodge_numbers_batch, "Euler numbers": euler_numbers_batch}
+    return {name: seconds(lambda f=f: f(matrices)) for name, f in functions.items()}
 
 
 def _loading_point(_point: dict[str, Any]) -> dict[str, Any]:
@@ -194,11 +210,13 @@ def _topology_point(point: dict[str, Any]) -> dict[str, float]:
 
 
 def _hodge_point(point: dict[str, Any]) -> dict[str, Any]:
+    from cicy_utils.topology import hodge_numbers_batch
+
     matrices = load_cicy4(subset=point["configurations"], subset_seed=SAMPLE_SEED).matrices
     hodge_numbers_batch(matrices[:10])  # load what was compiled before
     memory = Memory()
     took = seconds(lambda: hodge_numbers_batch(matrices))
-    return {"seconds": took, "mib": memory.peak()}
+    return {"seconds": took, "mib": memory.peak(), "notes": []}
 
 
 # What is measured in processes of their own.
@@ -219,8 +237,8 @@ def run(
 ) -> dict[str, Any]:
     """Measure these of ``PARTS``; the result is what ``markdown`` shows and ``--output`` writes.
 
-    keep: called with what there is after each part, so that a machine that is taken away takes the
-    part at work only.
+    keep: called with what there is after each row, so that a machine that is taken away takes the
+    row at work only.
     """
     notes: list[str] = []
     sizes, rounds = plan.training, plan.rounds
@@ -231,10 +249,10 @@ def run(
         "inference": lambda: benchmark_training.benchmark_inference(sizes, rounds),
         "loading": lambda: benchmark_loading(rounds),
         "topology": lambda: benchmark_topology(rounds, plan.plain_sample, plan.subset),
-        "cluster": lambda: benchmark_cluster.benchmark_cluster(plan.labels, rounds, notes),
+        "cluster": lambda: benchmark_cluster(plan.labels, rounds, notes),
         "enumeration": lambda: benchmark_enumeration(plan.dimensions, rounds),
-        "parser": lambda: benchmark_parsers.benchmark_parsers(plan.entries, rounds),
-        "growth": lambda: benchmark_growth(plan),
+        "parser": lambda: benchmark_parsers(plan.entries, rounds),
+        "growth": lambda: benchmark_growth(plan, notes),
     }
     here = environment()
     machine = {
@@ -252,8 +270,10 @@ def run(
     start = time.perf_counter()
     for part in parts:
         print(f"{time.perf_counter() - start:5.0f} s  {part}", file=sys.stderr, flush=True)
-        content[part] = measures[part]()
-        keep(content | {"notes": notes})
+        content[part] = []
+        for row in measures[part]():
+            content[part].append(row)
+            keep(content | {"notes": notes})
     return content | {"notes": notes}
 
 
@@ -287,7 +307,7 @@ def main(arguments: list[str] | None = None) -> None:
     def write(content: dict[str, Any]) -> None:
         if options.output:
             options.output.parent.mkdir(parents=True, exist_ok=True)
-            options.output.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+            write_text(options.output, json.dumps(content, indent=1) + "\n")
 
     print(markdown(run(plan, options.only, quick=options.quick, keep=write)))
 
@@ -330,6 +350,13 @@ def _numbers(head: str, key: str, form: str) -> Column:
 def _over_slowest(row: dict[str, Any], rows: list[dict[str, Any]]) -> str:
     rates = [one["entries_per_second"] for one in rows]
     return f"{row['entries_per_second'] / min(rates):.1f}"
+
+
+def _powers(key: str, row: dict[str, Any], _rows: list[dict[str, Any]]) -> str:
+    """The exponent of all points, and of the last two, where what does not grow matters less."""
+    sizes, values = row["sizes"], row[key]
+    fits = exponent(sizes, values), exponent(sizes[-2:], values[-2:])
+    return f"{_joined(fits[:1], '.2f')} ({_joined(fits[1:], '.2f')})"
 
 
 _DEVICE, _PRECISION = _word("device", "device"), _word("precision", "precision")
@@ -396,17 +423,17 @@ PARTS = {
         _number("seconds", "seconds", ".2f"),
         _number("entries per second", "entries_per_second", ",.0f"),
         Column("ratio", _over_slowest),
-        _number("MB", "peak_mb", ",.0f"),
+        _number("MB of the process", "peak_mb", ",.0f"),
     ),
     "growth": (
-        _word("cost of", "what"),
+        _word("cost of, each point once", "what"),
         _DEVICE,
         _word("grows", "grows"),
         _numbers("sizes", "sizes", ","),
         _numbers("seconds", "seconds", ".3g"),
-        _number("time grows with the power", "time_exponent", ".2f"),
+        Column("time grows with the power (last two)", partial(_powers, "seconds")),
         _numbers("MiB", "mib", ",.0f"),
-        _number("memory grows with the power", "memory_exponent", ".2f"),
+        Column("memory grows with the power (last two)", partial(_powers, "mib")),
     ),
 }
 

@@ -93,12 +93,12 @@ FULL = {
     "cuda": Sizes(
         batches=(128, 1024),
         usual=12_800,
-        ours=131_072,
+        ours=32_768,
         steps=300,
         side=8192,
         list_sizes=EVERY_SIZE,
         list_hidden=448,
-        list_batch=128,
+        list_batch=1024,
         hidden_sizes=(56, 112, 224, 448, 896),
         batch_sizes=(32, 128, 512, 2048, 8192),
         growth=65_536,
@@ -151,7 +151,7 @@ class Case:
 
 def benchmark_training(
     sizes: dict[str, Sizes], rounds: int, notes: list[str]
-) -> list[dict[str, Any]]:
+) -> Iterator[dict[str, Any]]:
     """Training epochs, the usual way and with ``training.fit``, in alternation.
 
     An epoch goes through n training configurations and validates on n/9 others, as in the 72 %
@@ -162,14 +162,14 @@ def benchmark_training(
         rounds: how often; medians are reported.
         notes: gets what is to be told besides.
 
-    Returns:
+    Yields:
         One row per case: device, precision, model, batch_size; usual and ours (training
         configurations per second), usual_range and ours_range ([least, most]), ratio (ours over
         usual); share_of_peak (of the floating-point operations per second that a matrix product
         reaches on the same device); epoch_seconds (ours, for an epoch of the complete 72 % split);
-        usual_mib and ours_mib (memory taken besides the list).
+        usual_mib and ours_mib (memory taken besides the list on a GPU; None on a CPU, where a
+        process that has trained before uses what it has again).
     """
-    rows = []
     for device, size in _here(sizes):
         most = max(size.ours, size.usual, *size.batches)
         data = load_cicy4(subset=_with_validation(most), subset_seed=SEED)
@@ -181,7 +181,7 @@ def benchmark_training(
             alternatives = {
                 "usual": partial(_epoch, usual_epoch, case, data, size.usual, notes),
                 "ours": partial(
-                    _epoch, our_epoch, case, data, size.ours, notes, aside=list_bytes(data, device)
+                    _epoch, our_epoch, case, data, size.ours, notes, aside=list_bytes(data)
                 ),
             }
             found = interleaved(alternatives, rounds)
@@ -190,18 +190,16 @@ def benchmark_training(
             operations = work * operations_per_configuration(case.build())
             row["share_of_peak"] = row["ours"] * operations / peaks[case.precision]
             row["epoch_seconds"] = FULL_EPOCH / row["ours"]
-            rows.append(row | {f"{side}_mib": median(e.mib for e in found[side]) for side in found})
-    return rows
+            yield row | {f"{side}_mib": median(e.mib for e in found[side]) for side in found}
 
 
-def benchmark_inference(sizes: dict[str, Sizes], rounds: int) -> list[dict[str, Any]]:
+def benchmark_inference(sizes: dict[str, Sizes], rounds: int) -> Iterator[dict[str, Any]]:
     """Predictions, the usual way and with ``training.predict``, in alternation; in float32.
 
-    Returns:
+    Yields:
         Rows as of :func:`benchmark_training`, in configurations per second, without epoch_seconds
         and memory.
     """
-    rows = []
     for device, size in _here(sizes):
         data = load_cicy4(subset=max(size.ours, size.usual, *size.batches), subset_seed=SEED)
         peak = matrix_product_peak(device, "float32", size.side)
@@ -217,14 +215,15 @@ def benchmark_inference(sizes: dict[str, Sizes], rounds: int) -> list[dict[str, 
                 warm_up()
             row = _beside(case, interleaved(alternatives, rounds))
             row["share_of_peak"] = row["ours"] * operations_per_configuration(model) / peak
-            rows.append(row)
-    return rows
+            yield row
 
 
-def benchmark_steps(sizes: dict[str, Sizes], rounds: int, notes: list[str]) -> list[dict[str, Any]]:
+def benchmark_steps(
+    sizes: dict[str, Sizes], rounds: int, notes: list[str]
+) -> Iterator[dict[str, Any]]:
     """What each part of the training loop is worth: LSTM-448 at the paper's batch size.
 
-    Returns:
+    Yields:
         One row per device, precision and variant, each with what the one above has and one thing
         more: device, precision, variant, rate (configurations per second, median), range, and gain
         (rate over that of the variant above).
@@ -232,7 +231,9 @@ def benchmark_steps(sizes: dict[str, Sizes], rounds: int, notes: list[str]) -> l
     return _variants(MAIN_MODEL, step_variants, sizes, rounds, notes)
 
 
-def benchmark_graph(sizes: dict[str, Sizes], rounds: int, notes: list[str]) -> list[dict[str, Any]]:
+def benchmark_graph(
+    sizes: dict[str, Sizes], rounds: int, notes: list[str]
+) -> Iterator[dict[str, Any]]:
     """The same of what is done differently for the graph network only; rows as of the above."""
     return _variants(GRAPH_MODEL, graph_variants, sizes, rounds, notes)
 
@@ -243,8 +244,7 @@ def _variants(
     sizes: dict[str, Sizes],
     rounds: int,
     notes: list[str],
-) -> list[dict[str, Any]]:
-    rows = []
+) -> Iterator[dict[str, Any]]:
     for device, size in _here(sizes):
         data = load_cicy4(subset=_with_validation(max(size.ours, 4096)), subset_seed=SEED)
         for precision in _precisions(device) if device != "cpu" else ["float32"]:
@@ -253,18 +253,15 @@ def _variants(
             rates = {name: float(np.median(rates)) for name, rates in found.items()}
             before = None
             for name, rate in rates.items():
-                rows.append(
-                    {
-                        "device": device_name(device),
-                        "precision": precision,
-                        "variant": name,
-                        "rate": rate,
-                        "range": [min(found[name]), max(found[name])],
-                        "gain": before and rate / before,
-                    }
-                )
+                yield {
+                    "device": device_name(device),
+                    "precision": precision,
+                    "variant": name,
+                    "rate": rate,
+                    "range": [min(found[name]), max(found[name])],
+                    "gain": before and rate / before,
+                }
                 before = rate
-    return rows
 
 
 class Timer:
@@ -352,21 +349,20 @@ def _epochs_rate(timer: Timer, notes: list[str], models: int) -> float:
 
 
 def _recorded(timer: Timer, notes: list[str]) -> Callable[[Tensor], object]:
-    with _listening(notes):
+    with _listening(notes, timer.case):
         return steps.fastest_step(timer.step(), timer.case.batch_size)
 
 
-def benchmark_growth(sizes: dict[str, Sizes], rounds: int) -> list[dict[str, Any]]:
+def benchmark_growth(sizes: dict[str, Sizes], notes: list[str]) -> Iterator[dict[str, Any]]:
     """Time and memory of a training epoch against the size of the list, of the network, of a batch.
 
-    Each point is measured in a process of its own; with several rounds, medians.
+    Each point is measured once, in a process of its own.
 
-    Returns:
+    Yields:
         One row per series: device, what (what an epoch is of), grows ("configurations", "hidden
-        size" or "batch size"), sizes, seconds, mib (memory besides the list), time_exponent and
-        memory_exponent (see ``stopwatch.exponent``).
+        size" or "batch size"), sizes, seconds, mib (memory, the copy of the list that is trained on
+        included), time_exponent and memory_exponent (see ``stopwatch.exponent``).
     """
-    rows = []
     for device, size in _here(sizes):
         named = {"what": "epoch", "device": device}
         fixed = named | {"training configurations": size.growth, "batch size": PAPER_BATCH}
@@ -380,21 +376,20 @@ def benchmark_growth(sizes: dict[str, Sizes], rounds: int) -> list[dict[str, Any
             words = [f"{k} {v:,}" for k, v in others.items() if k not in (*named, grows)]
             what = f"training epoch ({', '.join(words)})"
             points = [others | {grows: value} for value in values]
-            rows.append(growth(device_name(device), what, grows, points, rounds))
-    return rows
+            yield growth(device_name(device), what, grows, points, notes)
 
 
 def growth(
-    device: str, what: str, grows: str, points: Sequence[dict[str, Any]], rounds: int
+    device: str, what: str, grows: str, points: Sequence[dict[str, Any]], notes: list[str]
 ) -> dict[str, Any]:
     """Measure some points, each in a process of its own, and fit exponents."""
-    measured: list[list[dict]] = [[] for _ in points]
-    for _ in range(rounds):
-        for point, found in zip(points, measured, strict=True):
-            found.append(in_new_process("cicy_utils.benchmark", point))
+    found = [in_new_process("cicy_utils.benchmark", point) for point in points]
+    for note in (note for one in found for note in one["notes"]):
+        if note not in notes:
+            notes.append(note)
     sizes = [point[grows] for point in points]
-    times = [median(one["seconds"] for one in found) for found in measured]
-    memory = [median(one["mib"] for one in found) for found in measured]
+    times = [one["seconds"] for one in found]
+    memory = [one["mib"] for one in found]
     return {
         "device": device,
         "what": what,
@@ -408,7 +403,7 @@ def growth(
 
 
 def epoch_point(point: dict[str, Any]) -> dict[str, Any]:
-    """An epoch of LSTM-448 on so many configurations, in seconds and MiB besides the list.
+    """An epoch of LSTM-448 on so many configurations: seconds, MiB, and notes.
 
     point: "device", "hidden size", "batch size", and "configurations", of which nine in ten are
     trained on, or "training configurations".
@@ -416,15 +411,16 @@ def epoch_point(point: dict[str, Any]) -> dict[str, Any]:
     n = point.get("training configurations") or (point["configurations"] - 1) * 9 // 10
     case = Case(point["device"], "float32", MAIN_MODEL, point["batch size"])
     data = load_cicy4(subset=_with_validation(n), subset_seed=SEED)
-    our_epoch(case, data, epoch_split(min(n, 32)), [], hidden_size=4)  # what is taken but once
-    memory = Memory(case.device, list_bytes(data, case.device))
-    took = our_epoch(case, data, epoch_split(n), [], hidden_size=point["hidden size"])
-    return {"seconds": took, "mib": memory.peak()}
+    notes: list[str] = []
+    our_epoch(case, data, epoch_split(min(n, 32)), notes, hidden_size=4)  # what is taken but once
+    memory = Memory(case.device)
+    took = our_epoch(case, data, epoch_split(n), notes, hidden_size=point["hidden size"])
+    return {"seconds": took, "mib": memory.peak(), "notes": notes}
 
 
-def list_bytes(data: Cicy4, device: str) -> int:
-    """Bytes of the copy of the list that ``training.fit`` makes on a GPU; on a CPU it counts."""
-    return 0 if device == "cpu" else data.matrices.nbytes + data.hodge.nbytes
+def list_bytes(data: Cicy4) -> int:
+    """Bytes of the copy of the list that ``training.fit`` makes on its device."""
+    return data.matrices.nbytes + data.hodge.nbytes
 
 
 def matrix_product_peak(device: str, precision: str, side: int, repeats: int = 10) -> float:
@@ -524,7 +520,7 @@ def our_epoch(
     """Seconds of the last epoch of a short training by ``training.fit``, validation included."""
     config = _config(case)
     model = case.build(hidden_size)
-    with tempfile.TemporaryDirectory() as folder, _listening(notes):
+    with tempfile.TemporaryDirectory() as folder, _listening(notes, case):
         result = training.fit(model, data, split, config, Path(folder) / "run")
     return float(result.history["seconds"].iloc[-1])
 
@@ -540,7 +536,7 @@ def many_epochs(case: Case, data: Cicy4, split: Split, notes: list[str], models:
     def note(row: dict) -> None:
         ended[row["epoch"]] = time.perf_counter()
 
-    with tempfile.TemporaryDirectory() as folder, _listening(notes):
+    with tempfile.TemporaryDirectory() as folder, _listening(notes, case):
         runs = [
             training.Run(
                 case.build(), data, split, _config(case), Path(folder) / str(number), on_epoch=note
@@ -633,7 +629,7 @@ def _beside(case: Case, found: dict[str, list[float]]) -> dict[str, Any]:
 
 
 class Epoch(NamedTuple):
-    """Training configurations per second, and MiB besides the list."""
+    """Training configurations per second, and on a GPU MiB besides the list."""
 
     rate: float
     mib: float | None
@@ -648,9 +644,9 @@ def _epoch(
     aside: int = 0,
 ) -> Epoch:
     n = max(n, case.batch_size)
-    memory = Memory(case.device, aside)
+    memory = Memory(case.device, aside) if case.device != "cpu" else None
     rate = n / take(case, data, epoch_split(n), notes)
-    return Epoch(rate, memory.peak())
+    return Epoch(rate, memory and memory.peak())
 
 
 def _predict(
@@ -659,7 +655,7 @@ def _predict(
     """Predictions per second."""
     n = max(n, case.batch_size)
     some = replace(data, matrices=data.matrices[:n], hodge=data.hodge[:n])
-    with _listening([]):
+    with _listening([], case):
         return n / seconds(lambda: take(case, model, some))
 
 
@@ -682,13 +678,18 @@ def _synchronise(device: torch.device) -> None:
 
 
 @contextlib.contextmanager
-def _listening(notes: list[str]) -> Iterator[None]:
-    """Keep what a training says from the screen; that it fell back to eager steps goes to notes."""
+def _listening(notes: list[str], case: Case) -> Iterator[None]:
+    """Keep what a training says from the screen; that it fell back to eager steps goes to notes.
+
+    Once for each case, as a second reason may differ in a digit.
+    """
+    whose = f"{case.model}, {case.precision}, batch {case.batch_size:,}: "
     said = io.StringIO()
     try:
         with contextlib.redirect_stdout(said):
             yield
     finally:
         for line in said.getvalue().splitlines():
-            if line.startswith("no CUDA graph") and line not in notes:
-                notes.append(line)
+            known = any(note.startswith(whose) for note in notes)
+            if line.startswith("no CUDA graph") and not known:
+                notes.append(whose + line)

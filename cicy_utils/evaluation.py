@@ -16,6 +16,7 @@ from cicy_utils.devices import resolve_device
 from cicy_utils.models import HodgeNetwork
 from cicy_utils.splits import Split
 from cicy_utils.training import (
+    MOST_SIDE_BY_SIDE,
     FitResult,
     NoResult,
     Run,
@@ -70,13 +71,15 @@ def train_seeds(
             start.copy_to(model)
         before = start and start.trained_on
         runs.append(Run(model, data, split, replace(config, seed=seed), folder, before))
-    side_by_side = resolve_device(config.device, config.precision).type == "cuda"
+    on_gpu = resolve_device(config.device, config.precision).type == "cuda"
+    at_once = MOST_SIDE_BY_SIDE if on_gpu else 1
     require_startable(runs)
     changes = [] if recipe == "paper" else [f"the {recipe} recipe"]
     if start is not None:
         changes.append(f"started from {start.name}")
     done, failures = {}, []
-    for group in [runs] if side_by_side else [[run] for run in runs]:
+    for first in range(0, len(runs), at_once):
+        group = runs[first : first + at_once]
         outcomes = try_many(group)
         for run, result in zip(group, outcomes, strict=True):
             if not isinstance(result, FitResult):

@@ -100,9 +100,7 @@ def project_root() -> Path:
     return root / "working" if root else here
 
 
-def run_directory(
-    notebook: str, variant: str, folder: Path | str | None = None
-) -> Path:
+def run_directory(notebook: str, variant: str, folder: Path | str | None = None) -> Path:
     """Create and return results/interactive/<notebook>/<variant>, or the folder if one is given.
 
     On Kaggle, runs that are attached as input are put beside it first; see ``places.bring_runs``.
@@ -129,10 +127,10 @@ def results_folder(folder: Path | str | None, run_dir: Path | str) -> Path:
 
 
 def environment() -> dict[str, Any]:
-    """Versions and hardware of this process, ready for JSON; memory in GiB."""
+    """Versions (None of what is not installed) and hardware of this process, ready for JSON."""
     import torch  # slow to import, needed here only for the name of the GPU
 
-    packages = {name: importlib.metadata.version(name) for name in PACKAGES}
+    packages = {name: _version(name) for name in PACKAGES}
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {
         "python": platform.python_version(),
@@ -143,6 +141,13 @@ def environment() -> dict[str, Any]:
         "gpu": gpu,
         "cuda": torch.version.cuda if gpu else None,
     }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def run_label(

@@ -12,8 +12,8 @@ The paper's sizes on the 905,684 configurations follow from scikit-learn's rules
   the 72 % split, and what stays for testing was never seen by either.
 
 The paper does not give its seeds. That of the 80 % step, 101, is in its public notebooks; 42 for
-the first one is our choice, after the seed that they use elsewhere. So the sets have the published sizes, but
-not the published members.
+the first one is our choice, after the seed that they use elsewhere. So the sets have the published
+sizes, but not the published members.
 """
 
 from __future__ import annotations

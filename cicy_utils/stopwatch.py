@@ -73,14 +73,18 @@ class Memory:
         if device != "cpu":
             import torch  # slow to import, and most measurements do without
 
+            # The workspaces of cuBLAS belong to streams, of which trainings take others each time.
+            getattr(torch._C, "_cuda_clearCublasWorkspaces", lambda: None)()
             with contextlib.suppress(RuntimeError):  # of a CUDA graph that could not be recorded
                 torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats(device)
             self.before = torch.cuda.memory_allocated(device)
             return
-        with contextlib.suppress(OSError):  # Linux alone can forget a peak
+        try:  # Linux alone can forget a peak
             Path("/proc/self/clear_refs").write_text("5")
-        self.before = _status("VmRSS")
+            self.before = _status("VmRSS")
+        except OSError:
+            self.before = None
 
     def peak(self) -> float | None:
         """Up to now; None where the system does not tell."""

@@ -42,6 +42,9 @@ from cicy_utils.splits import Split
 EVALUATION_BATCH = 1024  # larger ones are slower on a CPU: they outgrow its caches
 SCHEDULES = ("plateau", "one-cycle")
 WARM_UP = 0.1  # share of a one-cycle run in which the learning rate rises
+# Runs on a GPU at a time: each takes two of the 32 streams that PyTorch has before it shares them,
+# and graphs that are recorded on one stream share a workspace and spoil each other's products.
+MOST_SIDE_BY_SIDE = 16
 STOPPED_FOR_GOOD = ("converged", "max_epochs")
 # Where, how long and how safely, not what, is computed.
 MAY_DIFFER_ON_RESUMING = ("device", "max_hours", "save_minutes")
@@ -268,11 +271,11 @@ def fit_many(runs: Sequence[Run]) -> list[FitResult]:
 
     Args:
         runs: what ``fit`` would be called with; every one needs a folder of its own. On a GPU no
-            more than 16: each takes two of the 32 streams that PyTorch has before it shares them.
+            more than ``MOST_SIDE_BY_SIDE``.
 
     Raises:
         ValueError, lease.Held: as of ``fit``, before anything is trained; or two runs share a
-            folder.
+            folder, or there are too many for a GPU.
         FloatingPointError: as of ``fit``, after the other runs are finished.
         OutOfTime, KeyboardInterrupt: as of ``fit``, if any run has not finished an epoch.
     """
@@ -292,6 +295,12 @@ def try_many(runs: Sequence[Run]) -> list[FitResult | NoResult]:
     folders = [run.run_dir.resolve() for run in runs]
     if len(set(folders)) < len(folders):
         raise ValueError(f"two runs share a folder: {', '.join(str(path) for path in folders)}")
+    kinds = [resolve_device(run.config.device, run.config.precision).type for run in runs]
+    if kinds.count("cuda") > MOST_SIDE_BY_SIDE:
+        raise ValueError(
+            f"on a GPU {MOST_SIDE_BY_SIDE} runs can train side by side, not {len(runs)}; train the "
+            "others afterwards"
+        )
     identities = [_identify(run) for run in runs]  # all are checked before any is trained
     with contextlib.ExitStack() as stack:
         leases = [stack.enter_context(lease.hold(folder)) for folder in folders]
@@ -686,7 +695,10 @@ def predict(
             f"{matrices.shape}"
         )
     place = resolve_device(device)
-    model.to(place).eval()
+    if next(model.parameters()).device != place:
+        # Even to where it is .to() would move recurrent weights, and a CUDA graph not see it.
+        model.to(place)
+    model.eval()
     predictions = np.empty((len(matrices), len(HODGE_NAMES)), dtype=np.float32)
     progress = Progress()
     progress.start(None, math.ceil(len(matrices) / batch_size))

@@ -93,7 +93,7 @@ def test_training_and_prediction_are_measured_both_ways(on_a_cpu):
 
 
 def test_each_part_of_a_step_has_its_row(on_a_cpu, small_batches):
-    rows = benchmark_training.benchmark_steps({"cpu": TINY}, 2, [])
+    rows = list(benchmark_training.benchmark_steps({"cpu": TINY}, 2, []))
     assert [row["variant"] for row in rows] == [
         "list on the device, loss fetched in every step",
         "loss fetched once an epoch",
@@ -124,21 +124,36 @@ def test_one_device_only_where_it_is_asked_for(tmp_path, monkeypatch, small_batc
         benchmark.main(["--quick", "--device", "cuda"])
 
 
-def test_what_is_measured_is_kept_when_a_later_part_fails(tmp_path, monkeypatch):
+def test_what_is_measured_is_kept_when_a_later_row_fails(tmp_path, monkeypatch):
     def fail(*_):
+        yield {"seconds": 2.0}
         raise RuntimeError("the machine is gone")
 
     monkeypatch.setattr(benchmark, "SMALL", PLAN)
     monkeypatch.setattr(benchmark, "benchmark_loading", lambda _rounds: [{"seconds": 1.0}])
-    monkeypatch.setattr(benchmark.benchmark_parsers, "benchmark_parsers", fail)
+    monkeypatch.setattr(benchmark, "benchmark_parsers", fail)
     target = tmp_path / "benchmark.json"
     with pytest.raises(RuntimeError, match="gone"):
         benchmark.main(["--quick", "--only", "loading", "parser", "--output", str(target)])
-    assert json.loads(target.read_text())["loading"] == [{"seconds": 1.0}]
+    content = json.loads(target.read_text())
+    assert (content["loading"], content["parser"]) == ([{"seconds": 1.0}], [{"seconds": 2.0}])
+
+
+WITHOUT_NUMBA = """
+import sys
+sys.modules["numba"] = None
+from cicy_utils import benchmark
+benchmark.main(["--help"])
+"""
+
+
+def test_networks_are_measured_without_numba():
+    done = subprocess.run([sys.executable, "-c", WITHOUT_NUMBA], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_growth_is_measured_at_every_size(on_a_cpu, in_this_process):
-    rows = benchmark.benchmark_growth(PLAN)
+    rows = list(benchmark.benchmark_growth(PLAN, []))
     assert [(row["grows"], row["sizes"]) for row in rows] == [
         ("configurations", [50, 100]),
         ("hidden size", [4, 8]),
@@ -307,12 +322,13 @@ def test_memory_besides_the_list_leaves_out_its_copy_on_a_gpu(monkeypatch, small
     monkeypatch.setattr(benchmark_training, "Memory", Memory)
     for side in ("usual_epoch", "our_epoch"):
         monkeypatch.setattr(benchmark_training, side, lambda *_, **options: 1.0)
-    benchmark_training.benchmark_training({device: TINY}, 1, [])
+    (row,) = benchmark_training.benchmark_training({device: TINY}, 1, [])
+    assert row["usual_mib"] == row["ours_mib"] == (1.0 if device == "cuda" else None)
     point = {"device": device, "training configurations": 8, "hidden size": 4, "batch size": 8}
-    assert benchmark_training.epoch_point(point) == {"seconds": 1.0, "mib": 1.0}
+    assert benchmark_training.epoch_point(point) == {"seconds": 1.0, "mib": 1.0, "notes": []}
     # 8 configurations to train on, 1 to validate, 1 to test
-    copied = 10 * (16 * 20 + 4 * 2) if device == "cuda" else 0
-    assert aside == [0, copied, copied]
+    beside = [0, 10 * (16 * 20 + 4 * 2)] if device == "cuda" else []
+    assert aside == [*beside, 0]  # where the cost grows, the list counts
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -353,15 +369,52 @@ def test_other_precisions_are_timed_once_on_a_cpu(monkeypatch):
     ]
 
 
-def test_a_fallback_is_told(monkeypatch, capsys):
-    said = "no CUDA graph, so every step is launched from Python: some reason"
+def test_a_fallback_is_told_once_for_each_case(monkeypatch, capsys):
+    said = "no CUDA graph, so every step is launched from Python: its losses are"
     notes = []
-    for _ in range(2):
-        with benchmark_training._listening(notes):
-            print(f"epoch 1\n{said}")
-    assert notes == [said]
+    other = dataclasses.replace(CASE, precision="tf32")
+    for number, case in enumerate([CASE, CASE, other]):
+        with benchmark_training._listening(notes, case):
+            print(f"epoch 1\n{said} {number}")
+    assert notes == [
+        f"LSTM-448, float32, batch 8: {said} 0",
+        f"LSTM-448, tf32, batch 8: {said} 2",
+    ]
     assert capsys.readouterr().out == ""
-    assert f"Note: {said}." in benchmark.markdown({"machine": {}, "notes": notes})
+    assert f"Note: {notes[1]}." in benchmark.markdown({"machine": {}, "notes": notes})
+
+
+def test_a_fallback_while_the_cost_grows_is_told(monkeypatch):
+    points = [{"n": 1}, {"n": 2}]
+    found = {"seconds": 1.0, "mib": 2.0, "notes": ["eager"]}
+    monkeypatch.setattr(benchmark_training, "in_new_process", lambda *_: found)
+    notes = []
+    benchmark_training.growth("cpu", "epoch", "n", points, notes)
+    assert notes == ["eager"]
+
+
+def test_the_share_of_the_peak_is_that_of_the_operations(monkeypatch, small_models):
+    """Backwards costs twice as much as forwards, and a ninth as many are validated."""
+    monkeypatch.setattr(benchmark_training, "available_devices", lambda: ["cpu"])
+    monkeypatch.setattr(benchmark_training, "MODELS", ("LSTM-448",))
+    peaks = {"float32": 1e9, "bfloat16": 4e9}
+    monkeypatch.setattr(benchmark_training, "matrix_product_peak", lambda _d, p, *_: peaks[p])
+    monkeypatch.setattr(benchmark_training, "_precisions", lambda _: tuple(peaks))
+    for side in ("usual_epoch", "our_epoch"):
+        monkeypatch.setattr(benchmark_training, side, lambda *_, **options: 0.5)
+    rows = list(benchmark_training.benchmark_training({"cpu": TINY}, 1, []))
+    each = benchmark_training.operations_per_configuration(CASE.build())
+    for row in rows:
+        share = 8 / 0.5 * (28 / 9) * each / peaks[row["precision"]]
+        assert row["share_of_peak"] == pytest.approx(share)
+    assert len(rows) == 2
+
+
+def test_the_peak_is_that_of_the_fastest_product(monkeypatch):
+    times = iter([0.0, 3.0, 10.0, 12.0, 20.0, 25.0])
+    monkeypatch.setattr(time, "perf_counter", lambda: next(times))
+    peak = benchmark_training.matrix_product_peak("cpu", "float32", 16, repeats=3)
+    assert peak == 2 * 16**3 / 2.0
 
 
 def test_alternatives_take_turns():

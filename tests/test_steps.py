@@ -1,5 +1,6 @@
 import contextlib
 import copy
+import gc
 
 import numpy as np
 import pytest
@@ -147,9 +148,9 @@ class Recorder:
         """What the recorded step is, and the batch it reads."""
         record = steps.GraphedStep._record
 
-        def attached(graphed, before):
+        def attached(graphed, *arguments):
             self.step, self.batch = step, graphed.batch
-            record(graphed, before)
+            record(graphed, *arguments)
 
         return attached
 
@@ -214,6 +215,60 @@ def as_on_a_gpu(source, monkeypatch):
     return step
 
 
+@pytest.mark.parametrize(("off", "agrees"), [(5e-4, True), (2e-3, False)])
+@pytest.mark.parametrize("learning_rate", [1e-8, 1e-3, 0.01])
+def test_replays_agree_within_a_thousandth(
+    source, as_on_a_gpu, monkeypatch, off, agrees, learning_rate
+):
+    """At whatever learning rate a training stands, which keeps it."""
+    step = as_on_a_gpu
+    steps.set_learning_rate(step.optimizer, learning_rate)
+
+    def replay(batch):
+        before = step.total.clone()
+        step(batch)
+        step.total.copy_(before + (step.total - before) * (1 + off))
+
+    monkeypatch.setattr(steps.GraphedStep, "_record", Recorder(monkeypatch, replay).attach(step))
+    assert isinstance(steps.fastest_step(step, 8), steps.GraphedStep) == agrees
+    assert step.optimizer.param_groups[0]["lr"] == learning_rate
+
+
+def test_a_replay_that_ignores_the_learning_rate_is_found(source, as_on_a_gpu, monkeypatch):
+    step = as_on_a_gpu
+    steps.set_learning_rate(step.optimizer, 0.01)
+
+    def replay(batch):
+        steps.set_learning_rate(step.optimizer, 0.01)  # as recorded
+        step(batch)
+
+    monkeypatch.setattr(steps.GraphedStep, "_record", Recorder(monkeypatch, replay).attach(step))
+    assert steps.fastest_step(step, 8) is step
+
+
+def test_nothing_is_collected_during_a_recording(source, monkeypatch):
+    step, enabled = make_step(source), []
+    monkeypatch.setattr(steps.GraphedStep, "_record", Recorder(monkeypatch).attach(step))
+    hook = step.model.register_forward_pre_hook(lambda *_: enabled.append(gc.isenabled()))
+    steps.GraphedStep(step, 8)
+    hook.remove()
+    assert enabled == [True] * 3 + [False] + [True] * 3  # eager, recorded, replayed
+    assert gc.isenabled()
+
+
+def test_too_little_memory_is_not_taken_for_a_step_that_cannot_be_recorded(
+    source, as_on_a_gpu, monkeypatch
+):
+    def no_memory(*_):
+        raise torch.OutOfMemoryError("no memory for that")
+
+    monkeypatch.setattr(steps.GraphedStep, "_record", Recorder(monkeypatch).attach(as_on_a_gpu))
+    monkeypatch.setattr(steps.GraphedStep, "_capture", no_memory)
+    with pytest.raises(torch.OutOfMemoryError, match="no memory for that"):
+        steps.fastest_step(as_on_a_gpu, 8)
+    assert steps.GraphedStep.failure is None
+
+
 @pytest.mark.parametrize("fault", ["another result", "no replay", "no capture"])
 def test_a_graph_that_fails_gives_way_to_eager_steps_with_a_line(
     source, as_on_a_gpu, monkeypatch, capsys, fault
@@ -245,6 +300,12 @@ def test_a_graph_that_fails_gives_way_to_eager_steps_with_a_line(
     assert len(recorder.streams) == (1 if fault == "no capture" else 2)
     for one, other in zip(step.changing, untouched.changing, strict=True):
         assert torch.equal(one, other)
+
+
+@pytest.fixture(autouse=True)
+def nothing_has_failed(monkeypatch):
+    """A recording that failed in one test keeps no other from trying."""
+    monkeypatch.setattr(steps.GraphedStep, "failure", None)
 
 
 on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -285,16 +346,26 @@ def test_on_a_gpu_replays_agree_with_eager_steps(source, name, averaged):
     """Losses of 50 steps within a thousandth: sums are taken in another order."""
     gpu = torch.device("cuda")
     source = steps.Tensors(*(tensor.to(gpu) for tensor in source))
-    losses = []
+    losses, averages = [], []
     for make in (steps.GraphedStep, lambda step, _size: step):
         model = build_model(name, seed=1).to(gpu)
         optimizer = steps.adamw(model, 0.01)
         step = steps.TrainStep(
             model, source, steps.HodgeLoss().to(gpu), optimizer, averaged=averaged
         )
-        take = make(step, 16)
-        steps.set_learning_rate(optimizer, 1e-3)
-        for number in range(50):
-            take((torch.arange(16, device=gpu) + number) % 40)
+        batches = [(torch.arange(16, device=gpu) + number) % 40 for number in range(50)]
+        with devices.matrix_precision("float32"):
+            take = make(step, 16)
+            steps.set_learning_rate(optimizer, 1e-3)
+            torch.cuda.set_sync_debug_mode("error")  # Python waits for nothing within an epoch
+            try:
+                for batch in batches:
+                    take(batch)
+            finally:
+                torch.cuda.set_sync_debug_mode("default")
         losses.append(step.total.item())
+        if averaged:
+            averages.append([weight.detach().clone() for weight in step.average.parameters()])
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+    for one, other in zip(*averages, strict=True) if averaged else ():
+        torch.testing.assert_close(one, other, rtol=0, atol=0.1 * 50 * 1e-3)

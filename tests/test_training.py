@@ -470,13 +470,17 @@ def test_on_a_gpu_rows_and_columns_are_shuffled_too(data, split, tmp_path):
 
 
 @on_a_gpu
+@pytest.mark.parametrize("batch_size", [16, 128])
 @pytest.mark.parametrize("precision", ["float32", "tf32"])
-def test_on_a_gpu_side_by_side_equals_alone(cicy4_sample, tmp_path, capsys, precision):
+def test_on_a_gpu_side_by_side_equals_alone(cicy4_sample, tmp_path, capsys, precision, batch_size):
     """Networks of full size, whose products need the workspaces that none must share."""
     split = split_72(len(cicy4_sample))
     here = {"device": "cuda", "precision": precision}
-    recipe = config(**here, batch_size=16, learning_rate=1e-3, max_epochs=3)
-    names = ("LSTM-448", "CNN-LSTM-400", "ResNet-GRU-400", "Graph-64", "LSTM-448")
+    recipe = config(**here, batch_size=batch_size, learning_rate=1e-3, max_epochs=3)
+    if batch_size == 16:
+        names = ("LSTM-448", "CNN-LSTM-400", "ResNet-GRU-400", "Graph-64", "LSTM-448")
+    else:
+        names = ("LSTM-448",) * 4
     runs = [
         Run(build_model(name, seed=n), cicy4_sample, split, recipe, tmp_path / f"{n}")
         for n, name in enumerate(names)
@@ -505,6 +509,28 @@ def test_runs_side_by_side_need_their_own_folders(data, split, tmp_path):
     runs = [Run(small_model(), data, split, config(seed=s), tmp_path) for s in (1, 2)]
     with pytest.raises(ValueError, match="two runs share a folder"):
         fit_many(runs)
+
+
+def test_a_gpu_is_shared_by_so_many_only(data, split, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "resolve_device", lambda *_: torch.device("cuda"))
+    runs = [Run(small_model(), data, split, config(), tmp_path / str(n)) for n in range(17)]
+    with pytest.raises(ValueError, match="on a GPU 16 runs can train side by side, not 17"):
+        fit_many(runs)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_runs_of_one_list_share_one_copy_of_it(data, split, tmp_path, monkeypatch):
+    copies, to_device = [], steps.to_device
+    monkeypatch.setattr(steps, "to_device", lambda *a: copies.append(1) or to_device(*a))
+    recipe = config(max_epochs=1)
+    fit_many([Run(small_model(), data, split, recipe, tmp_path / str(n)) for n in range(3)])
+    assert len(copies) == 1
+
+
+def test_predicting_moves_no_weight_of_a_model_that_is_in_place(data, monkeypatch):
+    model = small_model()
+    monkeypatch.setattr(model, "to", lambda *_: pytest.fail("moved"))
+    predict(model, data.matrices[:3], device="cpu")
 
 
 def test_scaled_targets_live_in_the_model(data, split, tmp_path):
