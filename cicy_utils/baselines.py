@@ -22,6 +22,7 @@ from cicy_utils.splits import split_72, split_80
 # Predicts (n, 4) from matrices uint8 (n, 16, 20).
 Predictor = Callable[[np.ndarray], np.ndarray]
 
+SEED = 42  # of the trees
 ROWS_AT_ONCE = 50_000  # scikit-learn turns the matrices into float64, 8 bytes an entry
 
 
@@ -31,7 +32,7 @@ def constant(matrices: np.ndarray, hodge: np.ndarray) -> Predictor:
     return lambda others: np.repeat(answer, len(others), axis=0)
 
 
-def ridge(matrices: np.ndarray, hodge: np.ndarray, *, alpha: float = 1.0) -> Predictor:
+def ridge(matrices: np.ndarray, hodge: np.ndarray) -> Predictor:
     """Ridge regression of the four Hodge numbers on the entries as they are.
 
     The entries share one scale, so they are not standardised.
@@ -39,21 +40,19 @@ def ridge(matrices: np.ndarray, hodge: np.ndarray, *, alpha: float = 1.0) -> Pre
     Args:
         matrices: uint8 (n, 16, 20), training set.
         hodge: int (n, 4).
-        alpha: of the penalty; it matters only where there are few configurations.
     """
     from sklearn.linear_model import Ridge  # slow to import
 
-    model = Ridge(alpha=alpha).fit(_flat(matrices), hodge.astype(np.float32))
+    model = Ridge().fit(_flat(matrices), hodge.astype(np.float32))
     return lambda others: _in_pieces(model.predict, others)
 
 
-def trees(matrices: np.ndarray, hodge: np.ndarray, *, seed: int = 42) -> Predictor:
+def trees(matrices: np.ndarray, hodge: np.ndarray) -> Predictor:
     """Gradient-boosted trees for each Hodge number: scikit-learn's histogram kind, as it comes.
 
     Args:
         matrices: uint8 (n, 16, 20), training set.
         hodge: int (n, 4).
-        seed: of the trees.
     """
     from sklearn.ensemble import HistGradientBoostingRegressor  # slow to import
     from threadpoolctl import threadpool_limits
@@ -65,7 +64,7 @@ def trees(matrices: np.ndarray, hodge: np.ndarray, *, seed: int = 42) -> Predict
     with threadpool_limits(1, user_api="openmp"):
         models = [
             HistGradientBoostingRegressor(
-                early_stopping=False, max_bins=bins, random_state=seed
+                early_stopping=False, max_bins=bins, random_state=SEED
             ).fit(entries, column)
             for column in hodge.T
         ]

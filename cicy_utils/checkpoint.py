@@ -63,7 +63,10 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict]:
         ValueError: the file is damaged, or has not the metadata of this package.
     """
     if not Path(path).is_file():
-        raise FileNotFoundError(f"there is no weights file {path}; train the model first")
+        raise FileNotFoundError(
+            f"there is no weights file {path}: train the model first, or name a folder of "
+            "results/reference that has one"
+        )
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118

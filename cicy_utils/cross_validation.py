@@ -42,7 +42,7 @@ def fold(n: int, number: int, *, seed: int = 42) -> Split:
 def parts(fold: Split) -> dict[str, np.ndarray]:
     """What a fold is measured on, by name, as indices.
 
-    train; out_of_fold, the piece kept out of it; validation, that of the 72 % split, most of which
+    train; out_of_fold, the piece kept out of it; validation, that of the 72 % split, all of which
     every fold but the last was trained on; test, the same as there.
     """
     n = sum(fold.sizes.values())
@@ -86,8 +86,8 @@ def finished(run_dir: Path | str) -> dict[Path, dict[str, Any]]:
     own = records.read_metrics(run_dir)
     found = {int(own["split"]["name"][-1]): (run_dir, own)}
     for path in sorted(run_dir.parent.glob(f"fold-*/{METRICS_FILE}")):
-        record = records.read_metrics(path.parent)
-        if _kind(record) == _kind(own):
+        record = records.found_metrics(path.parent)
+        if "model" in record and _kind(record) == _kind(own):
             found.setdefault(int(record["split"]["name"][-1]), (path.parent, record))
     return dict(found[fold] for fold in sorted(found))
 

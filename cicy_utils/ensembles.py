@@ -13,7 +13,7 @@ the validation set, are those of fold 4, and as one member they would add nothin
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ import pandas as pd
 
 from cicy_utils import evaluation, metrics, records, topology
 from cicy_utils.data import HODGE_NAMES, Cicy4
-from cicy_utils.paper import ENSEMBLES_FILE
+from cicy_utils.paper import ENSEMBLES_FILE, published
 from cicy_utils.records import Mask, Predictions
 from cicy_utils.splits import Split, split_72
 
@@ -109,11 +109,13 @@ class Climb:
             Hodge numbers) and loss (Huber) of the ensemble so far, kept (whether this round belongs
             to the ensemble returned).
         left_out: members that were not allowed to join, and why.
+        label: what keeps the members it chose from being the paper's, see ``records.joint_label``.
     """
 
     weights: dict[str, float]
     path: pd.DataFrame
     left_out: dict[str, str] = field(default_factory=dict)
+    label: str = ""
 
 
 def hill_climb(
@@ -123,7 +125,6 @@ def hill_climb(
     trained_on: Mapping[str, Mask],
     indices: np.ndarray,
     rounds: int = ROUNDS,
-    most: int = MOST_ROUNDS,
 ) -> Climb:
     """Choose weights by greedy forward selection with replacement (Caruana et al. 2004).
 
@@ -139,7 +140,7 @@ def hill_climb(
         labels: int (n, 4). They are to be those of a validation set: what is climbed on is used up.
         trained_on: name to every configuration that the member was ever trained on.
         indices: int (n,), the configurations of the rows.
-        rounds, most: without a better ensemble, and altogether.
+        rounds: without a better ensemble; altogether there are ``MOST_ROUNDS`` at the most.
 
     Raises:
         ValueError: a member was trained on a configuration of the climb, or nobody knows what it
@@ -148,8 +149,8 @@ def hill_climb(
     labels, indices = np.asarray(labels), np.asarray(indices)
     if not members:
         raise ValueError("there is no member to climb with")
-    if rounds < 1 or most < 1:
-        raise ValueError(f"rounds and most must be at least 1, not {rounds} and {most}")
+    if rounds < 1:
+        raise ValueError(f"rounds must be at least 1, not {rounds}")
     for name, predictions in members.items():
         if np.shape(predictions) != (len(indices), len(HODGE_NAMES)):
             raise ValueError(
@@ -170,7 +171,7 @@ def hill_climb(
     total = np.zeros(labels.shape)
     path: list[tuple[str, float, float]] = []
     best, kept = (-np.inf, -np.inf), 0
-    while len(path) < most and len(path) - kept < rounds:
+    while len(path) < MOST_ROUNDS and len(path) - kept < rounds:
         scores = {name: score((total + o) / (len(path) + 1), labels) for name, o in outputs.items()}
         name = max(scores, key=scores.__getitem__)
         total += outputs[name]
@@ -274,7 +275,7 @@ def climb(found: Members, split: Split, *, rounds: int = ROUNDS) -> Climb | None
         indices=indices,
         rounds=rounds,
     )
-    return Climb(result.weights, result.path, left_out)
+    return Climb(result.weights, result.path, left_out, _label(result.weights, found))
 
 
 def measure(
@@ -315,7 +316,7 @@ def measure(
         "members": list(weights),
         "weights": shares.tolist(),
         "chosen_by": chosen_by,
-        "label": records.joint_label(found.members[m].record["label"] for m in weights),
+        "label": _label(weights, found),
         "data_fingerprint": data.fingerprint,
         "test_fingerprint": split.fingerprints["test"],
         "residuals": residuals,
@@ -335,8 +336,8 @@ def record_ensembles(
     """Measure the paper's ensembles and those of the climbs; write metrics.json, ensembles.json.
 
     This is where test labels are read, after the climbs. metrics.json has the sections missing
-    (ensemble to the members that are not there), climbs (split to weights, path, left_out) and
-    picks (split to: how an ensemble was picked, which one, its test metrics).
+    (ensemble to the members that are not there), climbs (split to a ``Climb``) and
+    picks (split to: how an ensemble was picked, which one, its label and test metrics).
 
     Args:
         found, climbs: by name of the split, "72" and "80".
@@ -381,6 +382,7 @@ def record_ensembles(
                 "weights": reached.weights,
                 "path": reached.path.to_dict(orient="records"),
                 "left_out": reached.left_out,
+                "label": reached.label,
             }
             for name, reached in climbs.items()
             if reached
@@ -395,26 +397,40 @@ def record_ensembles(
 def _picks(
     entries: Sequence[dict[str, Any]], there: Members, split: Split
 ) -> dict[str, dict[str, Any]]:
-    """By test accuracy, as in the paper, and by validation: the pick and its raw test metrics."""
+    """By test accuracy, as in the paper, and by validation: the pick and its raw test metrics.
+
+    Both of the same candidates: what has a name in the paper and was not trained on the validation
+    set, so that the difference is that of the choice alone.
+    """
     singles = [
-        {"name": name, "metrics": _measures({name: 1.0}, there, split, ("validation", "test"))}
+        {
+            "name": name,
+            "label": _label([name], there),
+            "metrics": _measures({name: 1.0}, there, split, ("validation", "test")),
+        }
         for name in there.members
+        if (name, int(split.name)) in published().index
     ]
     paper = [entry for entry in entries if entry["chosen_by"] == "paper"]
     climbed = [entry for entry in entries if entry["chosen_by"] == "validation"]
     picks = {}
     for how, candidates, part in (
-        ("single model, by test accuracy", singles, "test"),
-        ("single model, by validation", singles, "validation"),
+        ("paper's single models, by test accuracy", singles, "test"),
+        ("paper's single models, by validation", singles, "validation"),
         ("paper's ensembles, by test accuracy", paper, "test"),
         ("paper's ensembles, by validation", paper, "validation"),
         ("hill climbing, by validation", climbed, "validation"),
     ):
-        known = [c for c in candidates if part in c["metrics"]]
+        known = [c for c in candidates if "validation" in c["metrics"]]
         if known:
             best = max(known, key=lambda c: metrics.mean_accuracy(c["metrics"][part]["raw"]))
-            picks[how] = {"name": best["name"], "test": best["metrics"]["test"]["raw"]}
+            test = best["metrics"]["test"]["raw"]
+            picks[how] = {"name": best["name"], "label": best["label"], "test": test}
     return picks
+
+
+def _label(names: Iterable[str], found: Members) -> str:
+    return records.joint_label(found.members[name].record["label"] for name in names)
 
 
 def _measures(

@@ -208,6 +208,8 @@ def record_model(
     trained_on = records.load_trained_on(run_dir)
     records.require_unseen(trained_on, parts["test"], data, who=name)
     seen = {part: trained_on.count(indices) for part, indices in parts.items()}
+    # Killed from here on, a run has not finished: no record of before stands beside new answers.
+    (run_dir / records.METRICS_FILE).unlink(missing_ok=True)
 
     tables = {}
     labels = {part: data.hodge[indices] for part, indices in parts.items()}

@@ -74,7 +74,7 @@ def beside_ours(model: str, metrics: dict[str, Any], split: int = 72) -> pd.Data
 
 
 def headline(model: str, metrics: dict[str, Any], split: int = 72) -> pd.DataFrame:
-    """Test accuracies in percent: published, this run, their difference, the training mode.
+    """Test accuracies in percent: published, this run, their difference, the constant prediction.
 
     Columns accuracy_h11 ... accuracy_h22 and accuracy_all (all four right, not published).
     """

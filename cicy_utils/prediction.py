@@ -20,7 +20,8 @@ def load_model(run_dir: str | Path) -> tuple[HodgeNetwork, dict]:
 
     Args:
         run_dir: a folder in which ``training.fit`` has run, or one of results/reference, of which a
-            clone has the small copy of the weights only; or the file of the weights.
+            clone has the small copy of the weights only; or the file of the weights. Where it is
+            not found from here, from the top folder of the project.
 
     Returns:
         The model, on the CPU and in evaluation mode, and the metadata of its weights: model, data
@@ -31,12 +32,10 @@ def load_model(run_dir: str | Path) -> tuple[HodgeNetwork, dict]:
         ValueError: the file is damaged, or its metadata does not say, or says wrongly, what model
             the weights are for and what layout it was trained on.
     """
-    path = Path(run_dir)
+    path = _located(run_dir)
     if path.suffix != ".safetensors":
-        small = path / checkpoint.SMALL_WEIGHTS_FILE
-        path = path / checkpoint.WEIGHTS_FILE
-        if small.exists() and not path.exists():
-            path = small
+        files = [path / name for name in (checkpoint.WEIGHTS_FILE, checkpoint.SMALL_WEIGHTS_FILE)]
+        path = next((file for file in files if file.exists()), files[0])
     weights, metadata = checkpoint.load_weights(path)
     try:
         settings = metadata["model"]
@@ -102,12 +101,17 @@ def predict(matrix: ArrayLike, run_dir: str | Path) -> pd.DataFrame:
     inputs = arrange(stored[np.newaxis], metadata["data"]["layout"])
     output = training.predict(model, inputs, device="cpu")
     rows = {"output": output[0].tolist()}
-    covariance = _residual_covariance(Path(run_dir))
+    covariance = _residual_covariance(_located(run_dir))
     for name in possible_decodings(euler, covariance):
         rows[name] = decode(output, name, euler, covariance)[0].tolist()
     rows["exact"] = list(exact)
     # object: the network's output keeps its fraction, the others stay integers
     return pd.DataFrame.from_dict(rows, orient="index", columns=HODGE_NAMES, dtype=object)
+
+
+def _located(run_dir: Path | str) -> Path:
+    path = Path(run_dir)
+    return path if path.exists() else records.project_root() / path
 
 
 def _residual_covariance(run_dir: Path) -> np.ndarray | None:

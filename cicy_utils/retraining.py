@@ -77,35 +77,44 @@ def find_checkpoint(run_folder: Path | str, model: str) -> Path:
     return min(found)[1]
 
 
-def load_checkpoint(folder: Path | str, data: Cicy4, split: Split) -> Checkpoint:
+def load_checkpoint(
+    folder: Path | str, data: Cicy4, split: Split, *, model: str | None = None
+) -> Checkpoint:
     """Load the weights of a run, unless they know what is to be tested.
 
     Args:
         folder: of the run; a relative one is looked up from the top folder of the project,
             wherever a notebook runs.
         data, split: what is to be trained on and tested.
+        model: name of the result that they must be, "LSTM-448-f1"; None for any.
 
     Raises:
         FileNotFoundError: weights, metrics.json or trained_on.npz are missing.
         ValueError: the weights were ever trained on a configuration of the split's test set, or
-            on another list or layout than these data; or their training was cut short.
+            on another list or layout than these data; or their training was cut short; or they
+            are another result than ``model``.
     """
     folder = records.project_root() / folder
     trained_on = records.load_trained_on(folder)
     records.require_unseen(trained_on, split.test, data, who=f"the checkpoint {folder}")
-    model, metadata = prediction.load_model(folder)
+    network, metadata = prediction.load_model(folder)
     if metadata["data"]["layout"] != data.layout:
         raise ValueError(
             f"the checkpoint {folder} was trained on the layout {metadata['data']['layout']!r} and "
             f"the list is in the layout {data.layout!r}: load it in the former"
         )
     record = records.read_metrics(folder)
+    if model not in (None, record["model"]):
+        raise ValueError(
+            f"the checkpoint {folder} is of {record['model']} and not of {model}: name one of "
+            f"{model}, or set MODEL to {record['model']!r}"
+        )
     if record["training"]["stop_reason"] not in training.STOPPED_FOR_GOOD:
         raise ValueError(
             f"the training in {folder} was cut short and can go on: finish it first, since "
             "everything that starts from it would have to start again"
         )
-    return Checkpoint(folder, model, trained_on, record)
+    return Checkpoint(folder, network, trained_on, record)
 
 
 def start(folder: Path | str | None, data: Cicy4, split: Split) -> Checkpoint | None:

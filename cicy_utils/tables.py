@@ -152,9 +152,15 @@ def permuted(record: dict[str, Any]) -> Styler:
 
 
 def parts(record: dict[str, Any]) -> Styler:
-    """Raw accuracies of the parts of the split: the gap is what is learned by heart."""
-    measured = record["metrics"]
-    rows = {name: measured[part]["raw"] for part, name in PARTS.items() if part in measured}
+    """Raw accuracies of the parts of the split: the gap is what is learned by heart.
+
+    Where weights were not trained on all of the training set, its row tells on how much.
+    """
+    measured, names = record["metrics"], dict(PARTS)
+    size = record["split"]["sizes"]["train"]
+    if (seen := record["seen"]["train"]) < size:
+        names["train"] += f" ({seen:,} of {size:,} trained on)"
+    rows = {name: measured[part]["raw"] for part, name in names.items() if part in measured}
     caption = "Accuracy (%) by part of the split, raw predictions"
     return style(_accuracies(pd.DataFrame(rows).T), caption, record["label"])
 
@@ -260,7 +266,8 @@ def paper_ensembles(record: dict[str, Any], entries: Sequence[dict], split: str)
     for name, lacking in record["missing"].items():
         if name in results:
             caption += f"<br>{name} is missing: there is no {', no '.join(lacking)}"
-    return published_and_ours(results, int(split), caption, record["label"])
+    label = records.joint_label(entry["label"] for entry in entries if entry["name"] in results)
+    return published_and_ours(results, int(split), caption, label)
 
 
 def climbs(record: dict[str, Any]) -> Styler:
@@ -277,7 +284,8 @@ def climbs(record: dict[str, Any]) -> Styler:
     ]
     table = pd.DataFrame(rows, columns=["ensemble", "member", "weight", "why not"])
     table["weight"] = table["weight"].astype(float)
-    return style(table, "Hill climbing on the validation set", record["label"], decimals=3)
+    label = records.joint_label(climb["label"] for climb in record["climbs"].values())
+    return style(table, "Hill climbing on the validation set", label, decimals=3)
 
 
 def picks(record: dict[str, Any]) -> Styler:
@@ -290,7 +298,10 @@ def picks(record: dict[str, Any]) -> Styler:
     names = ["split", "picked", "pick"]
     table = pd.DataFrame(rows, columns=[*names, *metrics.EVERY_ACCURACY])
     shown = pd.concat([table[names], _accuracies(table)], axis=1)
-    return style(shown, "Test accuracy (%) by how an ensemble was picked", record["label"])
+    label = records.joint_label(
+        pick["label"] for by in record["picks"].values() for pick in by.values()
+    )
+    return style(shown, "Test accuracy (%) by how a result was picked", label)
 
 
 def misses(predictions: Predictions, label: str = "") -> Styler:

@@ -161,8 +161,8 @@ TITLE = """# @model
 
 @finding
 
-A configuration matrix comes in padded with zeros to 16 rows and 20 columns and divided by 6, its
-largest entry; four real numbers come out, and rounding makes them the Hodge numbers
+A configuration matrix comes in padded with zeros to 16 rows and 20 columns and divided by 6, the
+largest entry in the list; four real numbers come out, and rounding makes them the Hodge numbers
 $(h^{1,1}, h^{2,1}, h^{3,1}, h^{2,2})$ of the four-fold. @follows
 [arXiv 2405.17406](https://arxiv.org/abs/2405.17406); the list itself is shown in `00_data`.
 
@@ -265,7 +265,7 @@ says 100 %, without the share of the list):
   numbers (integers, $h^{1,1} \ge 1$, the others $\ge 0$), the one nearest to the four outputs $x$.
   An output that is often far off counts for less: the distance of $h$ is
   $(x - h)^T C^{-1} (x - h)$ with a robust covariance $C$ of the residuals on the validation set,
-  one that the few large errors do not rule.
+  one that the few large errors do not rule (of a fold, on the piece that it kept out).
 
 The gain is in the last column, in percentage points: all four right, less the same for *raw*. As
 $h^{2,1} = 0$ for most of the list, exact arithmetic alone achieves much: the constant prediction is

@@ -105,6 +105,12 @@ def test_folds_of_another_list_or_split_are_not_mixed_in(folder, data, tmp_path)
     assert [path.name for path in cross_validation.finished(copy / "fold-2")] == ["fold-2"]
 
 
+def test_a_fold_whose_record_is_damaged_is_left_out(folder, tmp_path):
+    copy = shutil.copytree(folder, tmp_path / "all")
+    (copy / "fold-1" / "metrics.json").write_text("{")
+    assert list(cross_validation.finished(copy / "fold-4")) == [copy / "fold-0", copy / "fold-4"]
+
+
 def test_tables_of_the_folds(folder):
     found = cross_validation.finished(folder / "fold-0")
     table = tables.folds(found).data

@@ -272,6 +272,27 @@ def test_saved_predictions_give_the_metrics(run, small_list):
         assert raw == pytest.approx(record["metrics"][part]["raw"])
 
 
+def test_an_evaluation_that_is_killed_leaves_no_record_of_the_one_before(
+    small_list, tmp_path, monkeypatch
+):
+    """Old numbers would stand beside new predictions."""
+    split, config = split_72(50), TrainConfig(max_epochs=1, device="cpu")
+    work = (build_model("LSTM-448", hidden_size=4), small_list, split, config)
+    result = fit(*work, tmp_path)
+    evaluation.evaluate_run(*work, result, tmp_path, notebook="11_lstm_448")
+    save = records.save_predictions
+
+    def killed(run_dir, part, *arrays):
+        if part == "test":
+            raise SystemExit
+        save(run_dir, part, *arrays)
+
+    monkeypatch.setattr(records, "save_predictions", killed)
+    with pytest.raises(SystemExit):
+        evaluation.evaluate_run(*work, result, tmp_path, notebook="11_lstm_448")
+    assert records.found_metrics(tmp_path) == {}
+
+
 def test_a_perfect_network_is_perfect_in_every_decoding(small_list, tmp_path, monkeypatch):
     exact = {
         matrix.tobytes(): row

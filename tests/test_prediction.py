@@ -123,6 +123,14 @@ def test_weights_that_contradict_their_metadata_are_refused(run, tmp_path, chang
     assert "weights.safetensors" in str(error.value)
 
 
+def test_weights_are_found_from_the_top_folder_too(run, tmp_path, monkeypatch):
+    for name in ("notebooks", "results"):
+        (tmp_path / name).mkdir()
+    shutil.copytree(run[0], tmp_path / "results" / "own")
+    monkeypatch.chdir(tmp_path / "notebooks")
+    assert predict(MATRIX, "results/own").equals(predict(MATRIX, run[0]))
+
+
 def test_missing_weights_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="train the model first"):
         load_model(tmp_path)

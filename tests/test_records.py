@@ -192,6 +192,7 @@ def test_accuracies_on_a_part_of_the_list_claim_nothing():
     assert records.claim_nothing(["", "changed recipe: seed 43", part])
     assert not records.claim_nothing(["", "changed recipe: seed 43", short])
     assert not records.claim_nothing([])
+    assert not records.claim_nothing(["quick run: 20,000 of 181,137 test configurations"])
 
 
 @pytest.mark.parametrize(
@@ -209,3 +210,9 @@ def test_metrics_that_cannot_be_read_are_no_finished_model(tmp_path):
     found = tmp_path / "11_lstm_448" / "one"
     assert records.trained(tmp_path) == [(found, {"model": "LSTM-448"})]
     assert records.found_metrics(tmp_path) == records.found_metrics(found.with_name("two")) == {}
+
+
+def test_the_precision_belongs_to_the_recipe():
+    config = TrainConfig(precision="bfloat16")
+    label = records.run_label(905_684, config)
+    assert label == "changed recipe: precision bfloat16 instead of float32"

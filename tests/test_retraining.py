@@ -189,6 +189,22 @@ def test_a_checkpoint_of_other_data_is_refused(results, data):
         retraining.load_checkpoint(folder, turned, split_80(100))
 
 
+def test_a_checkpoint_of_another_model_is_refused(results, data):
+    folder = retraining.find_checkpoint(results, "LSTM-448-f1")
+    split = split_80(len(data))
+    assert retraining.load_checkpoint(folder, data, split, model="LSTM-448-f1").folder == folder
+    with pytest.raises(ValueError, match=r"is of LSTM-448-f1 and not of LSTM-448: .*set MODEL to"):
+        retraining.load_checkpoint(folder, data, split, model="LSTM-448")
+
+
+def test_the_row_of_the_training_set_tells_how_much_of_it_was_trained_on(results, data, tmp_path):
+    """Weights of the 72 % split, judged on the 80 % split, have not seen what joins."""
+    record = run(results, data, tmp_path / "judged", retrain=False)
+    assert tables.parts(record).data.index[0] == "training (72 of 80 trained on)"
+    record = run(results, data, tmp_path / "retrained")
+    assert tables.parts(record).data.index[0] == "training"
+
+
 def test_a_training_cut_short_is_no_checkpoint(data, tmp_path, monkeypatch):
     monkeypatch.setattr(training.Training, "out_of_time", lambda run: len(run.history) == 1)
     short = dataclasses.replace(CONFIG, max_epochs=5, max_hours=1.0)

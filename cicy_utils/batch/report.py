@@ -393,8 +393,9 @@ class Report:
             "Test accuracy in percent: each number by itself (raw), the last from the other three "
             "(relation), the last two from the first two and the Euler number of the matrix "
             "(relation+chi), and the nearest quadruple that obeys both relations, near being "
-            "measured with the residuals on validation (consistent). The gain is in all four "
-            "right, in percentage points. What has seen the validation set has no last decoding."
+            "measured with the residuals on validation (consistent), of a fold on what it kept "
+            "out. The gain is in all four right, in percentage points. An ensemble with a member "
+            "that has seen the validation set has no last decoding."
         ]
         return grid
 
