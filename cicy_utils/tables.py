@@ -6,7 +6,7 @@ Every table of anything but the paper's recipe carries the label of its run in t
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -266,7 +266,7 @@ def paper_ensembles(record: dict[str, Any], entries: Sequence[dict], split: str)
     for name, lacking in record["missing"].items():
         if name in results:
             caption += f"<br>{name} is missing: there is no {', no '.join(lacking)}"
-    label = records.joint_label(entry["label"] for entry in entries if entry["name"] in results)
+    label = _label(record, (entry["label"] for entry in entries if entry["name"] in results))
     return published_and_ours(results, int(split), caption, label)
 
 
@@ -284,7 +284,7 @@ def climbs(record: dict[str, Any]) -> Styler:
     ]
     table = pd.DataFrame(rows, columns=["ensemble", "member", "weight", "why not"])
     table["weight"] = table["weight"].astype(float)
-    label = records.joint_label(climb["label"] for climb in record["climbs"].values())
+    label = _label(record, (climb["label"] for climb in record["climbs"].values()))
     return style(table, "Hill climbing on the validation set", label, decimals=3)
 
 
@@ -298,8 +298,8 @@ def picks(record: dict[str, Any]) -> Styler:
     names = ["split", "picked", "pick"]
     table = pd.DataFrame(rows, columns=[*names, *metrics.EVERY_ACCURACY])
     shown = pd.concat([table[names], _accuracies(table)], axis=1)
-    label = records.joint_label(
-        pick["label"] for by in record["picks"].values() for pick in by.values()
+    label = _label(
+        record, (pick["label"] for by in record["picks"].values() for pick in by.values())
     )
     return style(shown, "Test accuracy (%) by how a result was picked", label)
 
@@ -478,6 +478,12 @@ def _machine(record: dict[str, Any]) -> dict[str, str]:
         "system": machine["platform"],
         "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
     }
+
+
+def _label(record: dict[str, Any], shown: Iterable[str]) -> str:
+    """Of a table: how much of the list the run drew, and the labels of the results it shows."""
+    drawn = records.run_label(record["data"]["configurations"])
+    return records.joint_label([drawn, *shown])
 
 
 def _facts(facts: dict[str, Any], label: str) -> Styler:

@@ -388,4 +388,4 @@ def test_labels_are_of_those_that_a_table_shows(run_folder, data):
     for split in ("72", "80"):
         table = tables.paper_ensembles(record, entries, split)
         assert table.caption.endswith(f"<b>{quick}</b>")
-    assert tables.climbs(record).caption.endswith(f"<b>{own}</b>")
+    assert tables.climbs(record).caption.endswith(f"<b>{quick}, the fast recipe</b>")
