@@ -245,10 +245,11 @@ class GraphedStep:
         set_learning_rate(self.step.optimizer, learning_rate)
         try:
             self._capture()
-        except torch.OutOfMemoryError:
-            raise
         except RuntimeError as error:
-            GraphedStep.failure = str(first_error(error))
+            first = first_error(error)
+            if isinstance(first, torch.OutOfMemoryError):  # another network may well be recorded
+                raise torch.OutOfMemoryError(str(first)) from error
+            GraphedStep.failure = str(first)
             raise RuntimeError(self.failure) from error
         replayed = self._losses(before, self, WARM_UP_STEPS)
         if not np.allclose(eager, replayed, rtol=GRAPH_TOLERANCE, atol=0, equal_nan=True):

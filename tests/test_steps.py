@@ -262,8 +262,9 @@ def test_too_little_memory_is_not_taken_for_a_step_that_cannot_be_recorded(
     def no_memory(*_):
         raise torch.OutOfMemoryError("no memory for that")
 
-    monkeypatch.setattr(steps.GraphedStep, "_record", Recorder(monkeypatch).attach(as_on_a_gpu))
-    monkeypatch.setattr(steps.GraphedStep, "_capture", no_memory)
+    recorder = Recorder(monkeypatch, can_record=False)
+    monkeypatch.setattr(recorder, "refuse", no_memory)
+    monkeypatch.setattr(steps.GraphedStep, "_record", recorder.attach(as_on_a_gpu))
     with pytest.raises(torch.OutOfMemoryError, match="no memory for that"):
         steps.fastest_step(as_on_a_gpu, 8)
     assert steps.GraphedStep.failure is None
