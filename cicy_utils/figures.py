@@ -76,14 +76,16 @@ class FigureFile:
     label: str
 
 
+COUNTED = (
+    "How many configurations there are at each value of the Hodge numbers, or in each range of "
+    "values where there are more than 60 (logarithmic scale)"
+)
+
 # How to read each kind of figure.
 KINDS = {
-    "list and split": "How many configurations have each value of the Hodge numbers (logarithmic "
-    "scale), in the complete list and in the parts of the 72 % split.",
-    "two splits": "How many configurations have each value of the Hodge numbers (logarithmic "
-    "scale), in the training and test sets of the 72 % and the 80 % split.",
-    "fold": "How many configurations have each value of the Hodge numbers (logarithmic scale), in "
-    "the complete list and in the training and validation sets of one fold.",
+    "list and split": f"{COUNTED}, in the complete list and in the parts of the 72 % split.",
+    "two splits": f"{COUNTED}, in the training and test sets of the 72 % and the 80 % split.",
+    "fold": f"{COUNTED}, in the complete list and in the training and validation sets of one fold.",
     "losses": "Huber loss on the validation set after each epoch, on a logarithmic scale. A large "
     "marker is the best epoch of a training, whose weights were kept. The paper's curves are not "
     "published as numbers.",

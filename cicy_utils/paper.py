@@ -23,7 +23,7 @@ from cicy_utils.records import METRICS_FILE, settings_fingerprint, trained
 FILE_NAME = "paper_results.csv"
 MEASURES = ("accuracy", "mse", "mae", "r2")
 CONSTANT = "constant prediction"
-# What our own networks are set beside, which the paper does not have: its best single one.
+# What our own networks are set beside, which the paper does not have: the best of its twelve.
 COUNTERPARTS = {"Graph-64": "CNN-LSTM-400"}
 ENSEMBLES_FILE = "ensembles.json"
 BASELINES_FILE = "baselines.json"

@@ -151,7 +151,9 @@ def hodge_distributions(
                     **line,
                     baseline=None,
                 )
-            ax.set(yscale="log", xlabel=SYMBOLS[name], ylabel="configurations")
+            width = int(edges[1] - edges[0])
+            counted = "configurations" if width == 1 else f"configurations per {width} values"
+            ax.set(yscale="log", xlabel=SYMBOLS[name], ylabel=counted)
             ax.xaxis.set_major_locator(MaxNLocator(integer=True))
             ax.yaxis.set_major_formatter(PlainLogFormatter())
             ax.set_ylim(bottom=0.7)
@@ -366,7 +368,7 @@ def errors(test: Predictions, *, title: str = "Errors", label: str = "") -> Figu
             true = test.labels[:, column]
             difference = rounded[:, column] - true
             _error_histogram(upper[column], difference)
-            upper[column].set(title=SYMBOLS[name], xlabel="predicted less true value")
+            upper[column].set(title=SYMBOLS[name], xlabel="predicted − true value")
             _accuracy_by_value(lower[column], true, difference == 0)
             lower[column].set(xlabel=f"true {SYMBOLS[name]}", ylim=(0, 105))
         upper[0].set_ylabel("share of test set (%)")

@@ -101,7 +101,7 @@ def load_checkpoint(
     if metadata["data"]["layout"] != data.layout:
         raise ValueError(
             f"the checkpoint {folder} was trained on the layout {metadata['data']['layout']!r} and "
-            f"the list is in the layout {data.layout!r}: load it in the former"
+            f"the list is in the layout {data.layout!r}: set LAYOUT to the former"
         )
     record = records.read_metrics(folder)
     if model not in (None, record["model"]):

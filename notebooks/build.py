@@ -101,15 +101,15 @@ FINDINGS = {
     "heavier CNN-GRU networks (@{CNN-GRU-384} and @{CNN-GRU-416}).",
     "CNN-LSTM-384": "In the paper, 128 hidden units more than in CNN-LSTM-256 do not help on "
     "$h^{2,2}$: @h22 right on the test set against @{CNN-LSTM-256}.",
-    "CNN-LSTM-400": "In the paper the best single network at the 72 % split: @h11, @h21, @h31 and "
-    "@h22 of the four Hodge numbers are right.",
+    "CNN-LSTM-400": "In the paper the best of the twelve networks at the 72 % split: @h11, @h21, "
+    "@h31 and @h22 of the four Hodge numbers are right.",
     "CNN-LSTM-416": "The largest of the twelve, and the one whose training did not converge in the "
     "paper within 550 epochs: @h22 of $h^{2,2}$ right. Its MSE, MAE and $R^2$ were not published.",
     "LSTM-400": "In the paper it does as well as the hybrid CNN-LSTM-256: @h22 of $h^{2,2}$ right "
     "against @{CNN-LSTM-256}, without any convolution.",
-    "LSTM-424": "In the paper the third best single network, with @h22 of $h^{2,2}$ right.",
-    "LSTM-448": "In the paper the best purely recurrent network and the second best of all, with "
-    "@h22 of $h^{2,2}$ right; it is also the one used for cross-validation.",
+    "LSTM-424": "In the paper the third best of the twelve networks, with @h22 of $h^{2,2}$ right.",
+    "LSTM-448": "In the paper the best purely recurrent network and the second best of the twelve, "
+    "with @h22 of $h^{2,2}$ right; it is also the one used for cross-validation.",
     "LSTM-456": "In the paper, 8 hidden units more than in LSTM-448 lower the share of right "
     "$h^{2,2}$ from @{LSTM-448} to @h22.",
 }
@@ -117,9 +117,9 @@ FINDINGS = {
 # Our own network, which the paper does not have.
 GRAPH = "Graph-64"
 FAMILIES["Graph"] = Family(
-    what="a network of messages on a graph. Rows and columns of the configuration matrix are its "
-    "nodes, entries that are not zero its edges, and the order of rows and columns, which has no "
-    "meaning, is not there to be seen",
+    what="a message-passing network on a graph: rows and columns of the configuration matrix are "
+    "its nodes, entries that are not zero its edges. The order of rows and columns, which has no "
+    "meaning, does not enter",
     blocks=r"""Every entry that is not zero carries @hidden features. They begin as a function of
 its value, and of the sum and the number of such entries in its row and in its column. Then come
 @layers equivariant layers, in which each entry $x$ learns what its row, its column and the whole
@@ -134,7 +134,7 @@ of sums over rows and columns, so that the answers do not depend on the order of
 layers turn them into the four numbers, as in the paper's networks.""",
 )
 GRAPH_RATE = str(recipes.GRAPH.settings["learning_rate"])
-GRAPH_FINDING = """The paper has no such network; *published* below means its best single one,
+GRAPH_FINDING = """The paper has no such network; *published* below means the best of its twelve,
 CNN-LSTM-400. A graph needs no training to know that a permuted matrix is the same manifold; and
 most entries are zero, so that on a processor there is little to compute."""
 
@@ -144,12 +144,12 @@ SPLIT_SEED = 42  # who is in the training, validation and test set
 SEEDS = [42]  # initial weights and order of the batches; one training for each
 # How; None: as the recipe has it
 RECIPE = "@recipe"  # "paper" or "fast": cicy_utils/recipes.py tells what that is
-LAYOUT = None  # order of the rows in a matrix, one of data.LAYOUTS; paper: "stored" in its list
-LEARNING_RATE = None  # paper: 0.01 at the start, divided by 10 on a plateau
-BATCH_SIZE = None  # configurations a step; paper: 128
-MAX_EPOCHS = None  # passes through the training set at most; paper: 550
-PATIENCE = None  # epochs without a better validation loss before training stops; paper: 20
-LOSS = {{}}  # paper: {{"huber_delta": 1, "loss_weights": [1, 1, 1, 1]}}
+LAYOUT = None  # order of the rows in a matrix, one of data.LAYOUTS; @recipe: "@layout"
+LEARNING_RATE = None  # @recipe: @rate
+BATCH_SIZE = None  # configurations a step; @recipe: @batch_size
+MAX_EPOCHS = None  # passes through the training set at most; @recipe: @max_epochs
+PATIENCE = None  # epochs without a better validation loss before it stops; @recipe: @patience
+LOSS = {{}}  # @recipe: {{"huber_delta": @delta, "loss_weights": [1, 1, 1, 1]}}
 CHECKPOINT = None  # folder of a finished run whose weights to go on from; None: fresh ones
 @shape_parameters
 {texts.WHERE}
@@ -171,19 +171,23 @@ $(h^{1,1}, h^{2,1}, h^{3,1}, h^{2,2})$ of the four-fold. @follows
 The defaults are @defaults on the complete list. A run with anything less says so on
 every table and figure."""
 
-TRAIN_TEXT = """## Training
+TRAIN_TEXT = r"""## Training
 
-The loss is Huber's, averaged over the four Hodge numbers; the optimizer is AdamW. @schedule
+The loss of an error $e$ is Huber's: $e^2/2$ up to $|e| = \delta$ and $\delta\,(|e| - \delta/2)$
+beyond, so that a few large errors do not rule; it is averaged over the four Hodge numbers, with the
+weights in `LOSS`. The optimizer is AdamW, gradient descent whose step adapts to each weight.
+@schedule
 Everything is saved after each epoch, so running this notebook again goes on where it stopped. The
 weights of the best epoch on the validation set then answer every configuration. Predictions and
 metrics go to files in the run folder; all that follows is read from them."""
 
-PAPER_SCHEDULE = """In the paper's recipe the learning rate is divided by ten when the validation
-loss stops falling, and training ends after more than `PATIENCE` epochs without a better one; the
-fast recipe is told in `cicy_utils/recipes.py`."""
-FAST_SCHEDULE = """In the fast recipe errors are measured in standard deviations of each Hodge
-number, so that this loss and the paper's are not to be compared; the loss is linear beyond @delta
-of them unless `LOSS` says otherwise; and the learning rate rises and falls once."""
+PAPER_SCHEDULE = r"""In the paper's recipe $\delta = 1$, the learning rate is divided by ten when
+the validation loss stops falling, and training ends after more than `PATIENCE` epochs without a
+better one; the fast recipe is told in `cicy_utils/recipes.py`."""
+FAST_SCHEDULE = r"""In the fast recipe errors are measured in standard deviations of each Hodge
+number, so that this loss and the paper's are not to be compared; $\delta$ is @delta of them unless
+`LOSS` says otherwise; and the learning rate rises once, to its highest value after a tenth of all
+steps, and falls to zero."""
 
 TRAIN = """\
 from cicy_utils import data, evaluation, models, plots, recipes, records, retraining, splits, tables
@@ -215,7 +219,9 @@ COMPARISON_TEXT = """The same comparison for all published measures: mean square
 error and the coefficient of determination $R^2$, all of rounded predictions. Higher is better for
 accuracy and $R^2$, lower for the errors."""
 
-PARTS_TEXT = """Where the training set is ahead of the other two, the network overfits."""
+PARTS_TEXT = """The lead of the training set over the other two is what the network knows by heart.
+A small one is normal; a network overfits where it grows while the validation loss no longer
+falls."""
 
 ARCHITECTURE_TEXT = """## Architecture
 
@@ -228,7 +234,8 @@ CURVE_TEXT = """## Training curve
 Both losses on a logarithmic scale, and the learning rate below. The training loss is an average
 over the epoch, while the weights change; the validation loss is taken after it. Where the training
 curve keeps falling and the validation curve does not, the network overfits. The learning rate is
-that at the beginning of each epoch."""
+that of the first step of each epoch; that of the fast recipe begins at nearly zero, so that its
+first point is far below the rest of that epoch."""
 
 CURVE = """title, history = record["model"], records.read_history(run_dir)
 plots.save(plots.training_curve(history, title=title, label=label), run_dir, "training_curve")"""
@@ -236,10 +243,11 @@ plots.save(plots.training_curve(history, title=title, label=label), run_dir, "tr
 ERRORS_TEXT = """## Errors
 
 Above, by how much the rounded prediction misses the exact value (logarithmic scale; the bars at
-both ends collect everything beyond). Below, the share of right answers for configurations with a
-given exact value: blue is right, grey is wrong, and where there is neither the test set has no such
-configuration. Large Hodge numbers are rare in the list, so a network has seen few of them, and a
-bar at the right end may stand for one or two configurations."""
+both ends collect everything beyond). Below, the share of right answers against the exact value,
+where there are many values in ranges of them (logarithmic axis): dark blue is right, pale grey is
+wrong, and where there is neither the test set has no such configuration. Large Hodge numbers are
+rare in the list, so a network has seen few of them, and a bar at the right end may stand for one or
+two configurations."""
 
 ERRORS = """test = records.load_predictions(run_dir, "test")
 plots.save(plots.errors(test, title=f"{title}: test set", label=label), run_dir, "errors")"""
@@ -255,7 +263,8 @@ idea of [arXiv 2108.02221](https://arxiv.org/abs/2108.02221): its network CICYMi
 100 / 100 / 96 / 83 raw from 80 % of the list, in whole percents; for both relations its abstract
 says 100 %, without the share of the list):
 
-- *raw*: each output is rounded by itself, as in the paper.
+- *raw*: each output is rounded by itself, as in the paper. ($h^{2,2}$ is always even, by the next
+  relation, so every odd answer is wrong.)
 - *relation*: $h^{2,2} = 2\,(22 + 2h^{1,1} + 2h^{3,1} - h^{2,1})$ from the other three.
 - *relation+chi*: the Euler number $\chi$ follows from the configuration matrix by exact arithmetic,
   so $h^{3,1} = \chi/6 - 8 - h^{1,1} + h^{2,1}$, and then $h^{2,2}$ as above. Only $h^{1,1}$ and
@@ -267,7 +276,7 @@ says 100 %, without the share of the list):
   $(x - h)^T C^{-1} (x - h)$ with a robust covariance $C$ of the residuals on the validation set,
   one that the few large errors do not rule (of a fold, on the piece that it kept out).
 
-The gain is in the last column, in percentage points: all four right, less the same for *raw*. As
+The gain is in the last column, in percentage points: all four right, minus the same for *raw*. As
 $h^{2,1} = 0$ for most of the list, exact arithmetic alone achieves much: the constant prediction is
 decoded in the same ways, with its own residuals."""
 
@@ -286,7 +295,10 @@ what rounding tips over."""
 OWN_TEXT = r"""## A matrix of one's own
 
 The saved weights, and the exact arithmetic of `cicy_utils.topology`, on
-$$\left[\begin{array}{c|cc} 1 & 1 & 1 \\ 5 & 1 & 5 \end{array}\right].$$"""
+$$\left[\begin{array}{c|cc} 1 & 1 & 1 \\ 5 & 1 & 5 \end{array}\right].$$
+Another matrix takes its place in the cell below: one list for each row, without the $n_r$. This one
+is among the hardest. Few matrices of the list are as small, and few have an $h^{2,2}$ as large, so
+that a network has hardly seen its like, and the first two decodings may be far off."""
 
 RUN_TEXT = """## The run"""
 
@@ -355,7 +367,7 @@ DATA_PARAMETERS = """SOURCE = "bundled"  # "bundled", or the path of another cop
 SUBSET = None  # number of configurations drawn from the list; None: all 905,684
 SPLIT_SEED = 42  # who is in the training, validation and test set
 BASELINES = True  # whether to measure predictions without a neural network
-BASELINE_SUBSET = None  # configurations for those where SUBSET is None: as many as the models get
+BASELINE_SUBSET = None  # number of configurations for these, if SUBSET is None; None: all 905,684
 BASELINE_TRAIN = 20_000  # configurations that the trees learn from at most
 RUN_DIR = None  # folder for all results; None: results/interactive/00_data/list"""
 
@@ -418,9 +430,11 @@ Zeros are what should stand here. `python -m cicy_utils.data verify` checks much
 
 FIGURE_1_TEXT = r"""## Distributions (paper, Fig. 1)
 
-How often each value occurs, in the complete list and in the three parts of the 72 % split. The
-curves run in parallel: the parts are fair samples. $h^{1,1}$ and $h^{2,1}$ take few values, while
-$h^{3,1}$ and $h^{2,2}$ have long tails of rare large values, which makes them the hard ones."""
+How many configurations there are at each value, or in each range of values where there are more
+than 60, as of $h^{3,1}$ and $h^{2,2}$: in the complete list and in the three parts of the 72 %
+split. The curves run in parallel: the parts are fair samples. $h^{1,1}$ and $h^{2,1}$ take few
+values, while $h^{3,1}$ and $h^{2,2}$ have long tails of rare large values, which makes them the
+hard ones."""
 
 FIGURE_2_TEXT = r"""## The 72 % and the 80 % split (paper, Fig. 2)
 
@@ -502,9 +516,11 @@ def cross_validation_notebook() -> tuple[str, nbformat.NotebookNode]:
         _code("parameters", texts.CV_PARAMETERS, tags=["parameters"]),
         _text("training", texts.CV_TRAIN_TEXT),
         _code("train", texts.CV_TRAIN),
+        _text("result", texts.CV_RESULT_TEXT),
         _code("headline", "tables.headline(record)"),
         _text("parts-text", texts.CV_PARTS_TEXT),
         _code("parts", "tables.parts(record)"),
+        _text("curve-text", texts.CV_CURVE_TEXT),
         _code("curve", texts.CV_CURVE),
         _text("folds-text", texts.CV_FOLDS_TEXT),
         _code("folds", texts.CV_FOLDS),
@@ -668,7 +684,7 @@ def _paper_words(name: str, hidden: str) -> dict[str, str]:
         "follows": "Network, data and recipe follow",
         "schedule": PAPER_SCHEDULE,
         "defaults": "the recipe of the paper",
-        "recipe": "paper",
+        **_recipe_words("paper", "0.01 at the start, divided by 10 on a plateau"),
         "shape_parameters": f"# The network: the paper's\n{texts.SHAPE}",
         "shape": "hidden_size=HIDDEN_SIZE, num_layers=NUM_LAYERS, bidirectional=BIDIRECTIONAL",
     }
@@ -686,10 +702,23 @@ def _graph_words() -> dict[str, str]:
         "schedule": FAST_SCHEDULE.replace("@delta", str(recipes.GRAPH.settings["huber_delta"])),
         "shrink": str(graph.SHRINK),
         "defaults": f"the fast recipe, with a learning rate of {GRAPH_RATE},",
-        "recipe": "fast",
+        **_recipe_words("fast", f"{GRAPH_RATE} at the highest", GRAPH),
         "layers": str(spec.num_layers),
         "shape_parameters": texts.GRAPH_SHAPE.replace("@layers", str(spec.num_layers)),
         "shape": "hidden_size=HIDDEN_SIZE, num_layers=NUM_LAYERS",
+    }
+
+
+def _recipe_words(recipe: str, rate: str, model: str = "") -> dict[str, str]:
+    """What the cell of parameters says of the recipe that it names."""
+    settings = recipes.settings(recipe, model)
+    named = ("batch_size", "max_epochs", "patience")
+    return {
+        "recipe": recipe,
+        "layout": recipes.layout(recipe),
+        "rate": rate,
+        "delta": f"{settings['huber_delta']:g}",
+        **{name: str(settings[name]) for name in named},
     }
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 TITLE = """# Published weights
 
 Weights that come with the project, in `results/reference`, with the numbers that were published
-for them. This notebook measures them again on a part of the test set, which none of them has seen,
-and sets both side by side.
+for them. This notebook measures them again on the test set, which none of them has seen, or on a
+random part of it, and sets both side by side.
 
 ## Parameters
 
-The configurations are drawn at random from the 181,137 of the test set. The fewer, the further the
-shares may be from those of the whole set: of 20,000 answers, a share of 90 % has a standard error
-of 0.2 percentage points."""
+With `PART` set, configurations are drawn at random from the 181,137 of the test set. The fewer, the
+further the shares may be from those of the whole set: of 20,000 answers, a share of 90 % has a
+standard error of 0.2 percentage points."""
 
 PARAMETERS = """PART = None  # test configurations that are drawn, 20_000 say; None: all 181,137
 PART_SEED = 0  # which ones

@@ -7,8 +7,8 @@ import texts_together as texts
 TITLE = """# Which hidden size?
 
 The paper tried a few hidden sizes for each family of networks by hand. With more hidden units the
-LSTM networks got better up to a point and then worse (@hidden for those without convolution), and
-a systematic scan was left for later (section 8 of
+LSTM networks got better up to a size (@hidden for those without convolution) and then worse, and a
+systematic scan was left for later (section 8 of
 [arXiv 2405.17406](https://arxiv.org/abs/2405.17406)). Here [Optuna](https://optuna.org) makes the
 scan: it draws a size, trains a network of that size, and draws the next sizes near those that did
 well. Number of layers and learning rate can be scanned along.

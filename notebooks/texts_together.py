@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from cicy_utils.data import LAYOUTS
+
 CV_TITLE = """# Five-fold cross-validation
 
 Training and validation set of the 72 % split, one after the other, are cut into five pieces. A
@@ -20,8 +22,10 @@ every table and figure."""
 SOURCE = """# What is learned
 SOURCE = "bundled"  # "bundled", or the path of another copy of the list"""
 
+OTHER_LAYOUTS = ", ".join(f'"{layout}"' for layout in LAYOUTS[1:])
+
 WHAT = f"""{SOURCE}
-LAYOUT = "stored"  # order of the rows inside a matrix, one of data.LAYOUTS
+LAYOUT = "{LAYOUTS[0]}"  # order of the rows: also {OTHER_LAYOUTS}
 SUBSET = None  # number of configurations drawn from the list; None: all 905,684"""
 
 HOW = """SPLIT_SEED = 42  # who is in the training, validation and test set
@@ -40,7 +44,7 @@ HIDDEN_SIZE = None  # numbers that an entry of the matrix holds; None: the model
 NUM_LAYERS = @layers  # equivariant layers, each a round of messages"""
 
 WHERE = """# Where
-PRECISION = "float32"  # or, faster where there are circuits for it, "tf32" or "bfloat16"
+PRECISION = "float32"  # faster where the device has it: "tf32" on a GPU, "bfloat16" on a CPU
 DEVICE = "auto"  # "cpu", "cuda", or "auto": the GPU if there is one
 MAX_HOURS = None  # stop after that many hours; run again to go on"""
 
@@ -75,6 +79,15 @@ label = record["label"]"""
 CV_PARTS_TEXT = """The piece *out of fold* chose the epoch and was never trained on. The validation
 set of the 72 % split is a part of the piece that fold 4 keeps out; the other folds were trained on
 it, so for them it validates nothing and has no row."""
+
+CV_RESULT_TEXT = """## Result of this fold
+
+An answer counts as right when the rounded prediction is the exact Hodge number; *all four* asks
+this of the whole quadruple. *published* is this fold in the paper's Table 6. The last row needs no
+network: it answers every configuration with the most frequent value of the training set."""
+
+CV_CURVE_TEXT = """Huber loss on the training data and on the piece kept out (logarithmic scale),
+and the learning rate. The ring is the epoch whose weights were kept."""
 
 CV_CURVE = """history = records.read_history(run_dir)
 curve = plots.training_curve(history, title=f"{record['model']}: training", label=label)
@@ -229,7 +242,10 @@ MEMBERS_TEXT = """Who may be tested on which test set: a model whose predictions
 was never trained on any of it. Of several seeds of one model the one that is most often right on
 the validation set is taken."""
 
-WEIGHTS_TEXT = """The weights, and who was kept out of the climb:"""
+WEIGHTS_TEXT = """The weights, and who was kept out of the climb. In the figures, round by round:
+mean accuracy and Huber loss of the ensemble so far, on the validation set, and at the bottom the
+member that was added. The dotted line marks the ensemble that is kept; what follows it did not
+help."""
 
 PATHS = """for name, reached in climbs.items():
     if reached:
@@ -243,7 +259,8 @@ Nine ensembles with equal weights, put together by hand."""
 
 ENSEMBLES_80_TEXT = """## The paper's ensembles, 80 % split (Table 9)
 
-CNN-LSTM-400 and LSTM-448-f1 are the weights of the 72 % split, not retrained."""
+CNN-LSTM-400 (72 % split) and LSTM-448-f1 (fold 1 of the cross-validation, 64 % of the list) were
+not retrained."""
 
 PICKS_TEXT = """## Picked by test accuracy, picked by validation
 

@@ -113,26 +113,35 @@ def test_the_table_of_accuracies_has_published_and_measured_ones():
 
 def test_what_the_text_says_beside_that_table_is_so():
     ours, every = published_accuracies(), paper.published()[ACCURACIES]
-    errors = 100 * np.sqrt(ours / 100 * (1 - ours / 100) / 181_137)
+    errors = standard_errors(ours, paper.SPLIT_SIZES["72"]["test"])
+    ensemble = every.loc[("Ens-80-4", 80)]
+    its_errors = standard_errors(ensemble, paper.SPLIT_SIZES["80"]["test"])
     for sentence in (
         "**`Graph-64` is right more often than every network and ensemble of the paper, on all "
         "four Hodge numbers**",
         f"standard errors of its shares: {percent(errors).replace(' /', ',')};",
+        f"of those of Ens-80-4: {percent(its_errors).replace(' /', ',')}, so that its lead on "
+        "$h^{1,1}$ is less than two standard errors of the difference, and on the others more than "
+        "ten;",
         f"LSTM-448 falls from {percent(accuracies_of(LSTM, 'test'), 1)} % to "
         f"{percent(accuracies_of(LSTM, 'test_permuted'), 1)} %",
     ):
         assert sentence in WORDS
     assert (ours - every.max() > 2 * errors).all()
+    lead = (ours - ensemble) / np.hypot(errors, its_errors)
+    assert 0 < lead.iloc[0] < 2 and (lead.iloc[1:] > 10).all()
     assert percent(accuracies_of(BEST, "test")) == percent(accuracies_of(BEST, "test_permuted"))
 
 
 def test_what_the_text_says_of_the_best_weights_is_in_their_file():
     entry = json.loads((ROOT / "results/reference" / BEST / "reference.json").read_text())
-    raw, consistent = (entry["metrics"]["test"][name] for name in ("raw", "consistent"))
+    decodings = ("raw", "relation", "consistent")
+    raw, relation, consistent = (entry["metrics"]["test"][name] for name in decodings)
     network = paper.published().loc[("CNN-LSTM-400", 72)]
     lstm = paper.published().loc[("LSTM-448", 72)]
     for sentence in (
-        f"all four right for {consistent['accuracy_all']:.2f} % of the test set",
+        f"all four right for {relation['accuracy_all']:.2f} % of the test set, and for "
+        f"{consistent['accuracy_all']:.2f} % with that to the Euler number",
         f"mean absolute error on $h^{{2,2}}$ is {raw['mae_h22']:.2f}, and "
         f"{network['mae_h22']:.2f} for CNN-LSTM-400; its mean squared error "
         f"{raw['mse_h22']:.1f}, and {network['mse_h22']:.1f}",
@@ -140,7 +149,8 @@ def test_what_the_text_says_of_the_best_weights_is_in_their_file():
         f"with the exact relations it is {consistent['mse_h22']:.1f}",
         f"has {percent(lstm[ACCURACIES])} % for it",
         f"in {hours_of_training(BEST):.1f} hours of training",
-        f"`Graph-64` for {hours_of_training(BEST):.1f} hours",
+        f"`Graph-64` for {hours_of_training(BEST):.1f} hours, LSTM-448 for "
+        f"{hours_of_training(LSTM):.1f}, 17 epochs",
     ):
         assert sentence in WORDS
     alone = paper.published().xs(72, level="split").dropna(subset="parameters_millions")
@@ -206,6 +216,11 @@ def test_commands_name_modules_that_exist(page):
 def percent(values: Iterable[float], digits: int = 2) -> str:
     """As the text has them: 99.92 / 99.59 / 97.66 / 81.90."""
     return " / ".join(f"{value:.{digits}f}" for value in values)
+
+
+def standard_errors(shares: pd.Series, configurations: int) -> pd.Series:
+    """Of shares of right answers; both in percent."""
+    return 100 * np.sqrt(shares / 100 * (1 - shares / 100) / configurations)
 
 
 def published_accuracies() -> pd.Series:
