@@ -17,6 +17,7 @@ from cicy_utils.files import write_atomically
 STATE_FILE = "checkpoint.pt"
 WEIGHTS_FILE = "weights.safetensors"
 SMALL_WEIGHTS_FILE = "weights.float16.safetensors"  # a copy to be kept with the project
+WEIGHTS_FILES = (WEIGHTS_FILE, SMALL_WEIGHTS_FILE)
 METADATA_KEY = "cicy_utils"
 
 

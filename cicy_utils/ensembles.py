@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cicy_utils import evaluation, metrics, records, topology
+from cicy_utils import evaluation, metrics, records
 from cicy_utils.data import HODGE_NAMES, Cicy4
 from cicy_utils.paper import ENSEMBLES_FILE, published
 from cicy_utils.records import Mask, Predictions
@@ -85,6 +85,8 @@ def average(members: Sequence[Predictions], weights: Sequence[float] | None = No
 
 def at(predictions: Predictions, indices: np.ndarray) -> Predictions:
     """The predictions for some of the configurations, in the order asked for.
+
+    indices: int (n,), positions in the list.
 
     Raises:
         ValueError: one of them is not among those predicted.
@@ -187,7 +189,10 @@ def hill_climb(
 
 
 def score(predictions: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
-    """Accuracy of the rounded predictions in percent, and minus their Huber loss (delta 1)."""
+    """Accuracy of the rounded predictions in percent, and minus their Huber loss (delta 1).
+
+    Both are means over everything in predictions, float (n, 4), and labels, int (n, 4).
+    """
     accuracy = 100 * (np.rint(predictions) == labels).mean()
     error = np.abs(predictions - labels)
     loss = np.where(error <= 1, error**2 / 2, error - 0.5).mean()
@@ -205,7 +210,7 @@ class Member:
     @property
     def place(self) -> str:
         """ "11_lstm_448/seed-42" """
-        return "/".join(self.folder.parts[-2:])
+        return records.place(self.folder)
 
     def predict(self, part: str, indices: np.ndarray) -> Predictions:
         """Its saved predictions of some configurations of one part of its split."""
@@ -346,10 +351,13 @@ def record_ensembles(
         The record and the entries of ensembles.json, see :func:`measure`.
     """
     run_dir = Path(run_dir)
+    # Killed from here on, nothing of before stands there; and the record comes last.
+    for name in (records.METRICS_FILE, ENSEMBLES_FILE):
+        (run_dir / name).unlink(missing_ok=True)
     entries, missing, picks = [], {}, {}
     for split in splits:
         there = found[split.name]
-        euler = topology.euler_numbers_batch(data.matrices[split.test])
+        euler = evaluation.euler_numbers(data, split.test)
         wanted = {name: e.members for name, e in PAPER.items() if e.split == split.name}
         for name, members in wanted.items():
             lacking = [member for member in members if member not in there.members]
@@ -370,6 +378,7 @@ def record_ensembles(
         own = [entry for entry in entries if entry["split"] == split.name]
         picks[split.name] = _picks(own, there, split)
     labels = [m.record["label"] for there in found.values() for m in there.members.values()]
+    records.write_json(run_dir / ENSEMBLES_FILE, entries)
     record = records.write_metrics(
         run_dir,
         notebook=notebook,
@@ -390,7 +399,6 @@ def record_ensembles(
         picks=picks,
         environment=records.environment(),
     )
-    records.write_json(run_dir / ENSEMBLES_FILE, entries)
     return record, entries
 
 

@@ -3,116 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from cicy_utils import chunks, metrics, models, recipes, records, topology, verification
 from cicy_utils.data import Cicy4
-from cicy_utils.devices import resolve_device
 from cicy_utils.models import HodgeNetwork
 from cicy_utils.splits import Split
-from cicy_utils.training import (
-    MOST_SIDE_BY_SIDE,
-    FitResult,
-    NoResult,
-    Run,
-    TrainConfig,
-    predict,
-    require_startable,
-    try_many,
-)
-
-if TYPE_CHECKING:
-    from cicy_utils.retraining import Checkpoint
+from cicy_utils.training import FitResult, TrainConfig, predict
 
 SAVED = ("train", "validation", "test", "out_of_fold")  # parts whose predictions go to files
 UNSEEN = ("validation", "out_of_fold")  # parts that tell how far off a model is, the better first
-
-
-def train_seeds(
-    name: str,
-    data: Cicy4,
-    split: Split,
-    config: TrainConfig,
-    seeds: Sequence[int],
-    run_dir: Path | str,
-    *,
-    notebook: str,
-    recipe: str = "paper",
-    start: Checkpoint | None = None,
-    **shape: Any,
-) -> dict[int, Path]:
-    """Train a model and evaluate it, once for each seed and in a folder for each.
-
-    On a GPU the trainings run side by side, elsewhere one after the other. Ctrl-C ends those at
-    work and lets no other begin; called again, all go on. A loss that is no number and a time
-    limit that came too early keep one seed from having weights, but not the others.
-
-    name, shape: as of ``models.build_model``; config: with any seed; run_dir: of the first seed,
-    see ``records.seed_folders``, whose result is returned, without what Ctrl-C has kept from
-    having any weights; recipe: the one in ``recipes.RECIPES`` that config follows; start: weights
-    to go on from, the same for every seed, instead of fresh ones.
-
-    Raises:
-        ValueError, lease.Held: as of ``training.fit``, before anything is trained; or start holds
-            another network than the one asked for.
-        FloatingPointError, OutOfTime: as of ``training.fit``, when all others are evaluated.
-        KeyboardInterrupt: there are no weights of the first seed.
-    """
-    folders = records.seed_folders(run_dir, seeds)
-    runs = []
-    for seed, folder in folders.items():
-        model = models.build_model(name, seed=seed, **shape)
-        if start is not None:
-            start.copy_to(model)
-        before = start and start.trained_on
-        runs.append(Run(model, data, split, replace(config, seed=seed), folder, before))
-    on_gpu = resolve_device(config.device, config.precision).type == "cuda"
-    at_once = MOST_SIDE_BY_SIDE if on_gpu else 1
-    require_startable(runs)
-    changes = [] if recipe == "paper" else [f"the {recipe} recipe"]
-    if start is not None:
-        changes.append(f"started from {start.name}")
-    done, failures = {}, []
-    for first in range(0, len(runs), at_once):
-        group = runs[first : first + at_once]
-        outcomes = try_many(group)
-        for run, result in zip(group, outcomes, strict=True):
-            if not isinstance(result, FitResult):
-                failures.append(result)
-                continue
-            done[run.config.seed] = run.run_dir
-            evaluate_run(
-                run.model,
-                data,
-                split,
-                run.config,
-                result,
-                run.run_dir,
-                notebook=notebook,
-                name=recipes.result_name(name, recipe),
-                recipe=recipes.settings(recipe, name),
-                layout=recipes.layout(recipe),
-                changes=changes,
-                **({"checkpoint": start.name} if start else {}),
-            )
-        if any(map(_by_hand, outcomes)):
-            break
-    for failure in failures:
-        if seeds[0] not in done or not isinstance(failure, KeyboardInterrupt):
-            raise failure
-    return done
-
-
-def _by_hand(outcome: FitResult | NoResult) -> bool:
-    """Whether Ctrl-C came during a training."""
-    if isinstance(outcome, FitResult):
-        return outcome.interrupted
-    return isinstance(outcome, KeyboardInterrupt)
+# Predictions, float32 (n, 4), and the covariance of their residuals, float64 (4, 4), or None.
+Answers = tuple[np.ndarray, np.ndarray | None]
 
 
 def evaluate_run(
@@ -129,6 +36,8 @@ def evaluate_run(
     recipe: Mapping[str, Any] = records.PAPER_RECIPE,
     layout: str = recipes.PAPER.layout,
     changes: Sequence[str] = (),
+    retrained: bool = False,
+    answers: Mapping[str, Answers] | None = None,
     **sections: Any,
 ) -> dict[str, Any]:
     """Predict every part of the split, save predictions and metrics.json, return the latter.
@@ -149,6 +58,8 @@ def evaluate_run(
         parts: name to indices, where they are not those of the split.
         recipe, changes: as of ``records.run_label``.
         layout: of the matrices, by the recipe.
+        retrained: whether the training went on from a checkpoint of another split.
+        answers: for the test set, that are to be measured besides.
         sections: of metrics.json, that it is to have besides.
     """
     changes = [*changes, *recipes.other_layout(data.layout, layout), *models.changes(model)]
@@ -161,6 +72,8 @@ def evaluate_run(
         "stop_reason": result.stop_reason,
         "device": result.device,
     }
+    if retrained:
+        training["retrained"] = True
     return record_model(
         model,
         data,
@@ -172,6 +85,7 @@ def evaluate_run(
         label=label,
         settings=asdict(config),
         training=training,
+        answers=answers,
         **sections,
     )
 
@@ -189,6 +103,7 @@ def record_model(
     settings: dict[str, Any],
     training: dict[str, Any],
     residuals: dict[str, Any] | None = None,
+    answers: Mapping[str, Answers] | None = None,
     **sections: Any,
 ) -> dict[str, Any]:
     """Predict and measure these parts of the list; what ``evaluate_run`` and retraining share.
@@ -199,6 +114,7 @@ def record_model(
     residuals: what is known from elsewhere of how far off these weights are, in the form of
     ``residual_section``; it is used where they were trained on the validation set, and on what
     was kept out of their fold. Without it there is then no decoding "consistent".
+    answers: for the test set, that are to be measured besides, see ``measure``.
 
     Raises:
         ValueError: the weights were trained on test configurations.
@@ -228,12 +144,13 @@ def record_model(
         residuals = residual_section(unseen, predictions[unseen], labels[unseen])
     covariance = residuals and np.array(residuals["covariance"])
     matrices = metrics.permute_matrices(data.matrices[parts["test"]], seed)
-    answers = {
+    every = {
         "test": (predictions["test"], covariance),
         "test_permuted": (predict(model, matrices, device=device), covariance),
         "constant": _constant(labels, unseen or UNSEEN[0]),
+        **(answers or {}),
     }
-    tables |= measure(data, parts["test"], answers)
+    tables |= measure(data, parts["test"], every)
 
     architecture = {} if name == model.name else {"architecture": model.name}
     return records.write_metrics(
@@ -260,7 +177,7 @@ def record_model(
 def measure(
     data: Cicy4,
     indices: np.ndarray,
-    answers: Mapping[str, tuple[np.ndarray, np.ndarray | None]],
+    answers: Mapping[str, Answers],
 ) -> dict[str, dict[str, dict[str, float]]]:
     """Metrics of several answers for the same configurations, in all decodings that are possible.
 
@@ -269,19 +186,22 @@ def measure(
     Args:
         data: the list.
         indices: (n,), the configurations.
-        answers: name to predictions, (n, 4), and the covariance of their residuals, (4, 4), or
-            None.
+        answers: by name.
 
     Returns:
         Name to decoding to measure, as of ``metrics.evaluate``.
     """
-    labels = data.hodge[indices]
-    with chunks.threads_unless(None) as threads:
-        euler = topology.euler_numbers_batch(data.matrices[indices], executor=threads)
+    labels, euler = data.hodge[indices], euler_numbers(data, indices)
     return {
         name: _rows(metrics.evaluate(predictions, labels, euler, covariance))
         for name, (predictions, covariance) in answers.items()
     }
+
+
+def euler_numbers(data: Cicy4, indices: np.ndarray) -> np.ndarray:
+    """Exact Euler numbers of some configurations, int64 (n,), computed on all cores."""
+    with chunks.threads_unless(None) as threads:
+        return topology.euler_numbers_batch(data.matrices[indices], executor=threads)
 
 
 def _rows(table: pd.DataFrame) -> dict[str, dict[str, float]]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -49,3 +51,34 @@ def read_json(path: Path | str) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
+
+
+def require_writable(folder: Path) -> None:
+    """Make a folder, and make sure that files can be written there.
+
+    Raises:
+        ValueError: they cannot.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"0")
+    except OSError as error:
+        raise ValueError(
+            f"nothing can be written into {folder} ({error.strerror}); make it writable and see "
+            "that its disk has room, or use another clone"
+        ) from error
+
+
+def require_room(folder: Path, size: float) -> None:
+    """Make sure that as many bytes can be written into a folder.
+
+    Raises:
+        ValueError: they cannot.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < size:
+        raise ValueError(
+            f"results may take {size / 1e6:,.0f} MB, and the disk of {folder} has "
+            f"{free / 1e6:,.0f} MB left; make room, or use a clone on another disk"
+        )

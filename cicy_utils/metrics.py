@@ -33,6 +33,7 @@ DECODINGS = ("raw", "relation", "relation+chi", "consistent")
 # What may be added to a quadruple without leaving the relations and the Euler number: h11 up by 1
 # and h31 down by 1, or h21 and h31 up by 1 and h22 by 2.
 STEPS = np.array([[1, 0, -1, 0], [0, 1, 1, 2]])
+LARGEST_PREDICTION = 2**31
 FLOOR = 1e-6  # added to every variance, relative and absolute: singular covariances become regular
 FREEDOM = 1  # degrees of freedom of the t distribution that residuals are described by
 
@@ -60,10 +61,16 @@ def decode(
         int64 (N, 4).
 
     Raises:
-        ValueError: unknown decoding, wrong shape, a prediction that is not finite, Euler numbers
-            that are missing or no multiples of 6, or a covariance that is missing or none.
+        ValueError: unknown decoding, wrong shape, a prediction that is not finite or beyond
+            ``LARGEST_PREDICTION``, Euler numbers that are missing or no multiples of 6, or a
+            covariance that is missing or none.
     """
     predictions = _require_table(predictions, "predictions")
+    if np.abs(predictions).max(initial=0) > LARGEST_PREDICTION:
+        raise ValueError(
+            f"predictions go up to {np.abs(predictions).max():.3g}, which are no Hodge numbers: "
+            "the training has diverged; choose a lower learning rate"
+        )
     if decoding not in DECODINGS:
         raise ValueError(f"unknown decoding {decoding!r}; choose one of {', '.join(DECODINGS)}")
     if decoding in ("relation+chi", "consistent"):
@@ -151,7 +158,7 @@ def evaluate(
     rows = {}
     for decoding in possible_decodings(euler, covariance):
         decoded = decode(predictions, decoding, euler, covariance)
-        errors = decoded - labels
+        errors = (decoded - labels).astype(float)  # the squares of some are no 64-bit integers
         right = errors == 0
         row = _by_name("accuracy", 100 * right.mean(axis=0))
         row["accuracy_all"] = 100 * right.all(axis=1).mean()
@@ -177,7 +184,7 @@ def r2(decoded: np.ndarray, labels: np.ndarray) -> np.ndarray:
     Returns:
         float64 (4,).
     """
-    squared_errors = ((decoded - labels) ** 2).sum(axis=0).astype(float)
+    squared_errors = ((decoded - labels).astype(float) ** 2).sum(axis=0)
     spread = ((labels - labels.mean(axis=0)) ** 2).sum(axis=0)
     constant = labels.min(axis=0) == labels.max(axis=0)
     return np.where(

@@ -34,7 +34,7 @@ def load_model(run_dir: str | Path) -> tuple[HodgeNetwork, dict]:
     """
     path = _located(run_dir)
     if path.suffix != ".safetensors":
-        files = [path / name for name in (checkpoint.WEIGHTS_FILE, checkpoint.SMALL_WEIGHTS_FILE)]
+        files = [path / name for name in checkpoint.WEIGHTS_FILES]
         path = next((file for file in files if file.exists()), files[0])
     weights, metadata = checkpoint.load_weights(path)
     try:

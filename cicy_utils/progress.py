@@ -69,6 +69,7 @@ class Progress:
 
     @property
     def label(self) -> str:
+        """What is being done: which epoch of which run."""
         if self.epoch is None:
             return "predicting"
         return f"{self.name}epoch {self.epoch}/{self.max_epochs}"
@@ -91,9 +92,7 @@ class Progress:
         step = f"{self.label}, step {self.done:,} of {self.total:,}" + (text and f": {text}")
         print(f"{step}, about {records.duration(left)} to go", flush=True)
 
-    def finish(
-        self, history: list[dict], stop_reason: str | None, *, goes_on: bool = False
-    ) -> None:
+    def finish(self, history: list[dict], stop_reason: str | None) -> None:
         """Report an epoch, and the end of the run if it is its last."""
         now = time.monotonic()
         self.summary = self.summarise(history)
@@ -102,10 +101,10 @@ class Progress:
             self.spoke = self.last_line = now
             print(f"{self.name}{self.summary}", flush=True)
         if stop_reason:
-            self.stopped(history, stop_reason, goes_on=goes_on)
+            self.stopped(history, stop_reason)
 
-    def stopped(self, history: list[dict], stop_reason: str, *, goes_on: bool = False) -> None:
-        """Report the end of the run; goes_on: whether another call would take it further."""
+    def stopped(self, history: list[dict], stop_reason: str) -> None:
+        """Report the end of the run, and whether another call would take it further."""
         self.close()
         number = len(history)
         text = f"{self.name}stopped ({stop_reason}) after {number} epoch{'s' * (number != 1)}"
@@ -113,7 +112,7 @@ class Progress:
             best = records.best_epoch(history)
             text += f"; best validation loss {best['validation_loss']:.4g} in epoch {best['epoch']}"
         on_kaggle = places.how_to_go_on() if stop_reason == "time_limit" else ""
-        if goes_on and not on_kaggle:
+        if stop_reason in records.STOPPED_BY and not on_kaggle:
             text += "; run this again to go on"
         print(text, flush=True)
         if on_kaggle:

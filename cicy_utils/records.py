@@ -64,8 +64,8 @@ MODEL_SECTIONS = SECTIONS | {"model", "seed", "settings", "split", "weights", "t
 class Predictions(NamedTuple):
     """Raw predictions of one part of a split.
 
-    indices: int64 (n,) positions in the list; predictions: float32 (n, 4) before rounding;
-    labels: int16 (n, 4). Columns in the order h11, h21, h31, h22.
+    indices: int64 (n,) positions in the list; predictions: float32 (n, 4) before rounding, float64
+    if they are a mean; labels: int16 (n, 4). Columns in the order h11, h21, h31, h22.
     """
 
     indices: np.ndarray
@@ -140,6 +140,17 @@ def environment() -> dict[str, Any]:
         "cores": places.cores(),
         "gpu": gpu,
         "cuda": torch.version.cuda if gpu else None,
+    }
+
+
+def machine_facts(environment: Mapping[str, Any]) -> dict[str, str]:
+    """The same for people: GPU, processor, system and versions."""
+    versions = {"Python": environment["python"], **environment["packages"]}
+    return {
+        "GPU": environment["gpu"] or "none",
+        "processor": f"{environment['processor']}, {environment['cores']} cores",
+        "system": environment["platform"],
+        "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
     }
 
 
@@ -415,6 +426,11 @@ def preference(record: Mapping[str, Any]) -> tuple[float, float]:
     accuracy = validation_accuracy(record)
     rank = math.inf if accuracy is None else -accuracy
     return rank, record["training"]["best_validation_loss"]
+
+
+def place(run_dir: Path | str) -> str:
+    """Notebook and variant of a run folder: "11_lstm_448/fast-42"."""
+    return "/".join(Path(run_dir).absolute().parts[-2:])
 
 
 def seed_folders(run_dir: Path | str, seeds: Sequence[int]) -> dict[int, Path]:

@@ -53,16 +53,15 @@ def publish(run_dir: Path | str) -> dict[str, Any]:
         name: weight if name.startswith("target_") else weight.to(torch.float16)
         for name, weight in weights.items()
     }
-    path = run_dir / checkpoint.SMALL_WEIGHTS_FILE
-    checkpoint.save_weights(path, small, metadata)
-    if (size := path.stat().st_size) > LARGEST_FILE:
-        path.unlink()
+    if (size := sum(weight.nbytes for weight in small.values())) > LARGEST_FILE:
         raise ValueError(
             f"the weights of {run_dir} take {size / 1e6:.1f} MB in 16 bits, more than the "
             f"{LARGEST_FILE / 1e6:.0f} MB that are kept with the project: publish a smaller model"
         )
+    data, split = _list_and_split(run_dir / checkpoint.WEIGHTS_FILE, metadata)
+    path = run_dir / checkpoint.SMALL_WEIGHTS_FILE
+    checkpoint.save_weights(path, small, metadata)
     model, _ = prediction.load_model(path)
-    data, split = _list_and_split(path, metadata)
     validation = predict(model, data.matrices[split.validation])
     residuals = evaluation.residual_section("validation", validation, data.hodge[split.validation])
     covariance = np.array(residuals["covariance"])
@@ -134,7 +133,7 @@ def check(
         found.append(
             {
                 "name": entry["name"],
-                "folder": _place(folder),
+                "folder": records.place(folder),
                 "sha256": entry["sha256"],
                 "part": wanted,
                 "test": len(split.test),
@@ -208,24 +207,20 @@ def markdown(folders: Sequence[Path | str]) -> str:
         entry = _entry(folder)
         training = entry["training"]
         trained.append(
-            f"- `{_place(folder)}`: {entry['name']}, {entry['weights'] / 1e6:.2f} million weights, "
+            f"- `{records.place(folder)}`: {entry['name']}, "
+            f"{entry['weights'] / 1e6:.2f} million weights, "
             f"{training['epochs']} epochs, {records.duration(training['seconds'])} on "
             f"{_device(training['device'])}; {entry['label'] or 'the paper’s recipe'}"
         )
         for decoding, row in entry["metrics"]["test"].items():
             numbers = [f"{row[name]:.2f}" for name in metrics.EVERY_ACCURACY]
-            rows.append(f"| `{_place(folder)}` | {decoding} | {' | '.join(numbers)} |")
+            rows.append(f"| `{records.place(folder)}` | {decoding} | {' | '.join(numbers)} |")
     heading = [
         "",
         "| weights | decoding | h11 | h21 | h31 | h22 | all four |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     return "\n".join([*trained, *heading, *rows])
-
-
-def _place(folder: Path) -> str:
-    """Notebook and variant of a run folder: "11_lstm_448/fast-42"."""
-    return "/".join(folder.parts[-2:])
 
 
 def _forget_where(notebook: Path) -> None:

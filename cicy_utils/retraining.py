@@ -36,7 +36,7 @@ class Checkpoint:
     @property
     def name(self) -> str:
         """Notebook and variant of the run: "11_lstm_448/fast-42"."""
-        return "/".join(self.folder.resolve().parts[-2:])
+        return records.place(self.folder)
 
     def copy_to(self, model: HodgeNetwork) -> None:
         """Give these weights to a network, which must be of the same kind; else a ValueError."""
@@ -162,11 +162,10 @@ def run(
         )
     predicted = training.predict(model, data.matrices[split.test], device=config.device)
     answers = {"test_before": (predicted, records.residual_covariance(before))}
-    measured = evaluation.measure(data, split.test, answers)
     result = training.fit(
         model, data, split, config, Path(run_dir), trained_before=checkpoint.trained_on
     )
-    record = evaluation.evaluate_run(
+    return evaluation.evaluate_run(
         model,
         data,
         split,
@@ -177,8 +176,7 @@ def run(
         name=result_name(before["model"], retrain),
         recipe=records.RETRAINING_RECIPE,
         changes=[f"started from a {before['label'].split(':')[0]}"] if before["label"] else [],
+        retrained=True,
+        answers=answers,
+        checkpoint=checkpoint.name,
     )
-    record["training"]["retrained"] = True
-    record["metrics"] |= measured
-    record["checkpoint"] = checkpoint.name
-    return records.write_metrics(run_dir, **record)

@@ -79,6 +79,8 @@ class Space:
             )
         if not self.num_layers or not self.learning_rates:
             raise ValueError("num_layers and learning_rates need at least one value each")
+        for learning_rate in self.learning_rates:
+            TrainConfig(learning_rate=learning_rate)  # refuses what is none
         # Sequences from a notebook's parameters are lists; what is frozen holds tuples.
         object.__setattr__(self, "num_layers", tuple(self.num_layers))
         object.__setattr__(self, "learning_rates", tuple(self.learning_rates))

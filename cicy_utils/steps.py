@@ -73,8 +73,8 @@ class HodgeLoss(nn.Module):
     The paper's is the default: errors in units of one, all four alike.
 
     Args:
-        units: what counts as an error of one, for each Hodge number.
-        weights: of the four Hodge numbers; their mean is one.
+        units: float (4,), what counts as an error of one, for each Hodge number.
+        weights: of the four Hodge numbers; only their ratios matter.
         delta: up to this error the loss is quadratic, beyond it linear.
     """
 
@@ -239,7 +239,7 @@ class GraphedStep:
             self.step(batch)
 
     def _record(self, before: list[Tensor], learning_rate: float) -> None:
-        eager = self._losses(before, self.step, WARM_UP_STEPS)
+        eager = self._losses(before, self.step)
         self.step.optimizer.zero_grad()  # so that the graph makes gradients of its own
         # Not that of the check, which so finds out whether replays follow the learning rate.
         set_learning_rate(self.step.optimizer, learning_rate)
@@ -251,7 +251,7 @@ class GraphedStep:
                 raise torch.OutOfMemoryError(str(first)) from error
             GraphedStep.failure = str(first)
             raise RuntimeError(self.failure) from error
-        replayed = self._losses(before, self, WARM_UP_STEPS)
+        replayed = self._losses(before, self)
         if not np.allclose(eager, replayed, rtol=GRAPH_TOLERANCE, atol=0, equal_nan=True):
             raise RuntimeError(f"its losses are {replayed}, and those of eager steps are {eager}")
 
@@ -268,13 +268,13 @@ class GraphedStep:
         ):
             self.step(self.batch)
 
-    def _losses(self, before: list[Tensor], step: TrainStep | GraphedStep, steps: int) -> list:
+    def _losses(self, before: list[Tensor], step: TrainStep | GraphedStep) -> list[float]:
         """The losses of the first few steps from where the training stands."""
         self._restore(before)
         set_learning_rate(self.step.optimizer, CHECK_LEARNING_RATE)
         self.step.total.zero_()
         losses = []
-        for _ in range(steps):
+        for _ in range(WARM_UP_STEPS):
             step(self.batch)
             losses.append(self.step.total.item())
         return losses

@@ -75,10 +75,16 @@ def style(frame: pd.DataFrame, caption: str, label: str = "", *, decimals: int =
 
 
 def headline(record: dict[str, Any]) -> Styler:
-    """Test accuracies: published, this run, and always the same answer."""
+    """Test accuracies: published, this run, and always the same answer.
+
+    Of retrained weights also those of the checkpoint that they started from.
+    """
     table = paper.headline(record["model"], record["metrics"], paper.key(record)[1])
+    if before := record["metrics"].get("test_before"):
+        row = pd.Series(before["raw"]).reindex(table.columns)
+        table = pd.concat([table.iloc[:3], row.to_frame("before retraining").T, table.iloc[3:]])
     return style(
-        _without_prefix(table, "accuracy_"),
+        _without_prefix(table.astype(float), "accuracy_"),
         f"{record['model']}: exactly right test configurations, in percent",
         record["label"],
     )
@@ -229,19 +235,6 @@ def out_of_fold(found: Mapping[Path, dict[str, Any]]) -> Styler:
     shown.insert(0, "configurations", table["configurations"].astype(int))
     label = records.joint_label(record["label"] for record in found.values())
     return style(shown, "Accuracy (%) out of fold", label)
-
-
-def retrained(record: dict[str, Any]) -> Styler:
-    """Test accuracies on the 80 % split: published, ours, the checkpoint before, the constant."""
-    table = paper.headline(record["model"], record["metrics"], 80)
-    if before := record["metrics"].get("test_before"):
-        row = pd.Series(before["raw"]).reindex(table.columns)
-        table = pd.concat([table.iloc[:3], row.to_frame("before retraining").T, table.iloc[3:]])
-    return style(
-        _without_prefix(table.astype(float), "accuracy_"),
-        f"{record['model']}: exactly right test configurations, in percent",
-        record["label"],
-    )
 
 
 def members(found: Mapping[str, ensembles.Members], label: str = "") -> Styler:
@@ -468,15 +461,11 @@ def machine_facts(record: dict[str, Any]) -> Styler:
 
 
 def _machine(record: dict[str, Any]) -> dict[str, str]:
-    data, machine = record["data"], record["environment"]
-    versions = {"Python": machine["python"], **machine["packages"]}
+    data = record["data"]
     return {
         "configurations": f"{data['configurations']:,} ({data['source']}, layout {data['layout']})",
         "configurations, sha256": data["fingerprint"],
-        "GPU": machine["gpu"] or "none",
-        "processor": f"{machine['processor']}, {machine['cores']} cores",
-        "system": machine["platform"],
-        "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
+        **records.machine_facts(record["environment"]),
     }
 
 

@@ -41,6 +41,7 @@ from cicy_utils.splits import Split
 
 EVALUATION_BATCH = 1024  # larger ones are slower on a CPU: they outgrow its caches
 SCHEDULES = ("plateau", "one-cycle")
+LARGEST_SEED = 2**32 - 1
 WARM_UP = 0.1  # share of a one-cycle run in which the learning rate rises
 # Runs on a GPU at a time: each takes two of the 32 streams that PyTorch has before it shares them,
 # and graphs that are recorded on one stream share a workspace and spoil each other's products.
@@ -119,6 +120,8 @@ class TrainConfig:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < lowest:
                 raise ValueError(f"{name} must be an integer, at least {lowest}, not {value!r}")
+        if self.seed > LARGEST_SEED:
+            raise ValueError(f"seed must be at most {LARGEST_SEED:,}, not {self.seed:,}")
         for name, highest in (
             ("learning_rate", math.inf),
             ("plateau_factor", 1),
@@ -375,7 +378,7 @@ def _fit_many(
         for number, training in trainings.items():
             state = states[number] = _interrupted(training.run, states[number])
             if state is not None and state["stop_reason"] == "interrupted":
-                training.progress.stopped(state["history"], "interrupted", goes_on=True)
+                training.progress.stopped(state["history"], "interrupted")
     finally:
         for training in trainings.values():
             training.progress.close()
@@ -481,7 +484,7 @@ class Training:
             elif self.out_of_time():
                 self.stop_reason = "time_limit"
                 self.save()
-                self.progress.stopped(self.history, self.stop_reason, goes_on=True)
+                self.progress.stopped(self.history, self.stop_reason)
             elif time.monotonic() - self.saved > self.config.save_minutes * 60:
                 self.save()
         return self.stop_reason is None
@@ -494,7 +497,7 @@ class Training:
                 self.save()
         elif self.state is not None:  # there is nothing new since it was saved
             self.state = self.state | {"stop_reason": self.stop_reason}
-        self.progress.stopped(self.history, self.stop_reason, goes_on=True)
+        self.progress.stopped(self.history, self.stop_reason)
 
     @property
     def epoch(self) -> int:
@@ -578,8 +581,7 @@ class Training:
         self.step.total.zero_()
         self.batches = None
         self.save(with_weights=best["epoch"] == epoch)
-        goes_on = self.stop_reason not in STOPPED_FOR_GOOD
-        self.progress.finish(self.history, self.stop_reason, goes_on=goes_on)
+        self.progress.finish(self.history, self.stop_reason)
         if self.run.on_epoch is not None:
             self.run.on_epoch(dict(self.history[-1]))
 
@@ -624,8 +626,9 @@ class Training:
             "device": device_name(self.device),
         }
         self.lease.require()
-        if first:  # no weights are without it, and none of another training are beside it
-            (run.run_dir / checkpoint.WEIGHTS_FILE).unlink(missing_ok=True)
+        if first:  # no weights are without it, and nothing of another training is beside it
+            for name in (*checkpoint.WEIGHTS_FILES, records.METRICS_FILE):
+                (run.run_dir / name).unlink(missing_ok=True)
             records.save_trained_on(run.run_dir, self.mask, len(run.data), run.data.fingerprint)
         checkpoint.save_state(run.run_dir / checkpoint.STATE_FILE, self.state)
         if not inside:

@@ -190,7 +190,7 @@ number, so that this loss and the paper's are not to be compared; $\delta$ is @d
 steps, and falls to zero."""
 
 TRAIN = """\
-from cicy_utils import data, evaluation, models, plots, recipes, records, retraining, splits, tables
+from cicy_utils import data, models, plots, recipes, records, retraining, seeds, splits, tables
 
 NOTEBOOK, MODEL = "@notebook", "@model"
 run_dir = records.run_directory(NOTEBOOK, recipes.variant(RECIPE, SEEDS[0]), folder=RUN_DIR)
@@ -201,7 +201,7 @@ place = dict(device=DEVICE, precision=PRECISION, max_hours=MAX_HOURS)
 config = recipes.config(RECIPE, MODEL, **changes, **place, loss=LOSS, patience=PATIENCE)
 shape = dict(@shape)
 runs = dict(notebook=NOTEBOOK, recipe=RECIPE, start=retraining.start(CHECKPOINT, cicy4, split))
-folders = evaluation.train_seeds(MODEL, cicy4, split, config, SEEDS, run_dir, **runs, **shape)
+folders = seeds.train(MODEL, cicy4, split, config, SEEDS, run_dir, **runs, **shape)
 record = records.read_metrics(run_dir)  # of the first seed, as is all that follows
 label = record["label"]"""
 
@@ -545,7 +545,7 @@ def retraining_notebook() -> tuple[str, nbformat.NotebookNode]:
         _text("training", texts.RETRAINING_TRAIN_TEXT),
         _code("train", texts.RETRAINING_TRAIN),
         _text("result", texts.RETRAINING_RESULT_TEXT),
-        _code("headline", "tables.retrained(record)"),
+        _code("headline", "tables.headline(record)"),
         _text("comparison", COMPARISON_TEXT),
         _code("beside-paper", "tables.beside_paper(record)"),
         _text("parts-text", texts.RETRAINING_PARTS_TEXT),

@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cicy_utils import topology
 from cicy_utils.data import Cicy4, load_cicy4
 
+FOURFOLDS = ([[6]], [[2], [5]], [[1, 1], [1, 5]], [[2, 5]], [[4], [3]])
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
@@ -52,6 +54,17 @@ def cicy4_few(cicy4_sample) -> Cicy4:
     return Cicy4(
         cicy4_sample.matrices[::10], cicy4_sample.hodge[::10], "few", "stored", "not computed"
     )
+
+
+@pytest.fixture(scope="session")
+def small_list() -> Cicy4:
+    """Five four-folds, ten times each."""
+    matrices = np.zeros((len(FOURFOLDS), 16, 20), np.uint8)
+    for padded, matrix in zip(matrices, FOURFOLDS, strict=True):
+        rows, columns = np.shape(matrix)
+        padded[:rows, :columns] = matrix
+    hodge = topology.hodge_numbers_batch(matrices).astype(np.int16)
+    return Cicy4(np.tile(matrices, (10, 1, 1)), np.tile(hodge, (10, 1)), "test", "stored", "f" * 64)
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from pathlib import Path
 import nbformat
 
 from cicy_utils.batch import runner, tasks
-from cicy_utils.batch.profiles import Notebook
+from cicy_utils.batch.profiles import Notebook, Variant
 
 PARAMETERS = """\
 SUBSET = None  # number of configurations
@@ -55,7 +55,9 @@ class Project:
         for name, cells in notebooks.items():
             write_notebook(root / "notebooks", name, cells)
         self.catalogue = {
-            name: Notebook(kind="k", variant="seed-{SEED}", needs=dict(needs).get(name, ()))
+            name: Notebook(
+                kind="k", variants={"seed-{SEED}": Variant(needs=dict(needs).get(name, ()))}
+            )
             for name in notebooks
         }
 

@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import re
@@ -5,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +19,17 @@ from small_project import COUNT, GOOD, IMPORTS, RECORD, Project, write_notebook
 
 from cicy_utils import lease
 from cicy_utils.batch import __main__ as command
-from cicy_utils.batch import estimate, page, profiles, runner, status, summary, tasks
+from cicy_utils.batch import (
+    cluster,
+    doctor,
+    estimate,
+    page,
+    profiles,
+    runner,
+    status,
+    summary,
+    tasks,
+)
 from cicy_utils.batch.profiles import Notebook
 from cicy_utils.batch.status import Status
 
@@ -264,7 +276,7 @@ Path(RUN_DIR, "metrics.json").write_text(json.dumps(metrics))"""
     project = Project(tmp_path, {"00_short": [*GOOD, stops], "01_needs": GOOD}, needs)
     outcomes = project.run()
     assert [outcome.state for outcome in outcomes.values()] == ["partial", "blocked"]
-    assert outcomes["00_short"].error == ("stopped by its time limit; run again to go on",)
+    assert outcomes["00_short"].error == ("stopped by the time limit; run again to go on",)
     assert "partial" in status.report(tmp_path / "results")
     text = summary.summarize("tiny", project.run_dir, list(outcomes.values()))
     assert "1 of 2 notebooks were stopped before their end" in text
@@ -571,6 +583,65 @@ class Scripted:
         return future.result()
 
 
+class Crowded(Scripted):
+    """The same, where others are at work on the same folders: first there is no room."""
+
+    shared = True
+
+    def __init__(self, others: Callable[[], None]):
+        super().__init__({})
+        self.others, self.looks = others, 0
+        self.found: list[list[str]] = []
+
+    def slots(self) -> int:
+        self.looks += 1
+        if self.looks == 2:
+            self.others()
+        return int(self.looks > 1)
+
+    def submit(self, task: tasks.Task) -> Future:
+        self.found.append(sorted(path.name for path in task.run_dir.iterdir()))
+        return super().submit(task)
+
+
+def test_what_others_finish_while_there_is_no_room_is_not_run_over(tmp_path, monkeypatch):
+    """Another client of the cluster runs the same notebook with other settings."""
+    monkeypatch.setattr(runner, "LOOK_SECONDS", 0.01)
+    project = Project(tmp_path, {"00_good": GOOD})
+    (ours,), (other,) = project.plan(), project.plan({"SUBSET": 9})
+    held = contextlib.ExitStack()
+    held.enter_context(lease.hold(other.run_dir, status.LEASE))
+
+    def finish_theirs() -> None:
+        held.close()
+        finish(other, 1.0)
+
+    places = Crowded(finish_theirs)
+    (outcome,) = runner.run([ours], places, say=[].append)
+    assert (outcome.state, places.found) == ("done", [["status.json"]])
+    (moved,) = (tmp_path / "results" / "replaced").glob("*/00_good/seed-42/metrics.json")
+    assert json.loads(moved.read_text())["settings_fingerprint"] == other.fingerprint
+
+
+@pytest.mark.parametrize("looks", [1, 2])
+def test_a_folder_that_another_client_takes_at_that_moment_is_waited_for(
+    looks, tmp_path, monkeypatch
+):
+    """It looked free, and when it is made ready it is not."""
+    monkeypatch.setattr(runner, "LOOK_SECONDS", 0.01)
+    project = Project(tmp_path, {"00_good": GOOD})
+    prepare, taken = runner.prepare, iter([False] * (looks - 1) + [True])
+
+    def late(task: tasks.Task) -> None:
+        if next(taken, False):
+            raise lease.Held(f"{task.run_dir} is in use")
+        prepare(task)
+
+    monkeypatch.setattr(runner, "prepare", late)
+    (outcome,) = runner.run(project.plan(), Crowded(lambda: None), say=[].append)
+    assert outcome.state == "done"
+
+
 def test_a_retraining_begins_anew_when_this_batch_makes_what_it_starts_from(tmp_path):
     class Finishing(Scripted):
         def submit(self, task: tasks.Task) -> Future:
@@ -655,14 +726,15 @@ def test_variants_are_run_blocked_and_skipped_one_by_one(tmp_path):
 
 
 def test_the_paper_profile_is_the_recipe_of_the_notebooks():
-    assert all(not profiles.parameters("paper", name) for name in profiles.NOTEBOOKS)
+    assert profiles.PROFILES["paper"].keys() == set(profiles.KINDS)
+    assert not any(profiles.PROFILES["paper"].values())
 
 
 def test_notebooks_are_found_by_number_and_ordered_by_need():
     catalogue = {
-        "00_a": Notebook("k", "v", needs=("02_c",)),
+        "00_a": Notebook("k", variants={"v": profiles.Variant(needs=("02_c",))}),
         "01_b": Notebook("k", "v"),
-        "02_c": Notebook("k", "v", needs=("01_b",)),
+        "02_c": Notebook("k", variants={"v": profiles.Variant(needs=("01_b",))}),
     }
     assert profiles.find("11") == profiles.find("notebooks/11_lstm_448.ipynb") == "11_lstm_448"
     assert profiles.in_order(["00", "02", "02_c"], catalogue) == ["02_c", "00_a"]
@@ -710,7 +782,9 @@ def test_last_epoch(tmp_path):
 
 
 def test_of_several_seeds_the_one_at_work_is_told(tmp_path):
-    first = tmp_path / "try" / "11_lstm_448" / "seed-42"
+    given = {"only": ["11"], "overrides": {"SEEDS": "[42, 43, 44]", "RECIPE": "paper"}}
+    (task,) = tasks.plan("smoke", tmp_path / "try", ROOT / "notebooks", **given)
+    first = task.run_dir
     for at, seed in enumerate((42, 43)):
         folder = first.with_name(f"seed-{seed}")
         folder.mkdir(parents=True)
@@ -718,9 +792,9 @@ def test_of_several_seeds_the_one_at_work_is_told(tmp_path):
         path.write_text(f"epoch,train_loss,validation_loss\n{9 - at},1,2\n")
         os.utime(path, (at, at))
     told = "seed-43: epoch 8, training loss 1, validation loss 2"
-    found = Status("11_lstm_448", "seed-42", "pending", settings={"SEEDS": [42, 43, 44]})
-    found.write(first)
-    assert status.last_epoch(found.folders(first)) == told
+    runner.new_status(task, "pending").write(first)
+    assert Status.read(first).folders(first) == task.folders
+    assert status.last_epoch(task.folders) == told
     assert told in status.report(tmp_path)
 
 
@@ -817,6 +891,25 @@ def test_who_asks_twice_to_stop_is_not_shown_a_traceback(again, tmp_path, capsys
     assert command.main(["run", "--profile", "smoke", "--only", "00"], tmp_path) == 130
     assert "Stopped. Run the same command again" in capsys.readouterr().err
     assert [signal.getsignal(number) for number in command.STOPPING] == before
+
+
+@pytest.mark.parametrize("when", [(estimate, "estimate"), (doctor, "warn"), (summary, "summarize")])
+@pytest.mark.parametrize(
+    ("error", "code"), [(KeyboardInterrupt(), 130), (cluster.Lost("all are gone"), 3)]
+)
+def test_stopped_before_or_after_the_notebooks_it_says_so(
+    when, error, code, tmp_path, capsys, monkeypatch
+):
+    shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
+
+    def stop(*arguments, **options):
+        raise error
+
+    monkeypatch.setattr(doctor, "warn", lambda root: None)
+    monkeypatch.setattr(runner, "run", lambda *arguments, **options: [])
+    monkeypatch.setattr(*when, stop)
+    assert command.main(["run", "--profile", "smoke", "--only", "00"], tmp_path) == code
+    assert "Run the same command again to go on." in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", [["tset"], ["test", "--fast"], ["--profile", "fast"], ["-x"]])

@@ -215,6 +215,21 @@ def everything(run_folder, data):
     return found, climbs, record, entries
 
 
+def test_a_killed_evaluation_leaves_nothing_of_an_earlier_one(run_folder, data, monkeypatch):
+    def stop(*arguments, **options):
+        raise KeyboardInterrupt
+
+    everything(run_folder, data)
+    written = [
+        run_folder / "15_ensembles" / "all" / name for name in ("metrics.json", "ensembles.json")
+    ]
+    assert all(path.exists() for path in written)
+    monkeypatch.setattr(ensembles, "measure", stop)
+    with pytest.raises(KeyboardInterrupt):
+        everything(run_folder, data)
+    assert not any(path.exists() for path in written)
+
+
 def test_fold_four_alone_has_not_seen_the_validation_set():
     """For every size of list, the piece that it keeps out holds the whole validation set."""
     for n in (10, 50, 203, 905_684):

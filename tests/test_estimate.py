@@ -48,19 +48,30 @@ def test_the_largest_of_each_kind_is_timed(tmp_path, timed):
         ("12", {}, {}),
         ("12", {"HIDDEN_SIZE": 16}, {"hidden_size": 16}),
         ("12", {"NUM_LAYERS": 3, "BIDIRECTIONAL": True}, {"num_layers": 3, "bidirectional": True}),
-        ("16", {"MODEL": "LSTM-456", "TRIALS": 1}, {"hidden_size": 512}),
-        (
-            "16",
-            {"MODEL": "LSTM-456", "TRIALS": 1, "HIGHEST_HIDDEN": 300, "LAYERS": [1, 3]},
-            {"hidden_size": 300, "num_layers": 3},
-        ),
     ],
 )
 def test_weights_are_those_of_the_network_asked_for(tmp_path, timed, number, shape, network):
     found = estimate.estimate(plan(tmp_path, number, **shape))
     weights = count_weights(build_model("LSTM-456", **network))
+    # In weights.safetensors; in checkpoint.pt with the best ones and two moments of AdamW.
     files = estimate.NOTEBOOK_BYTES + 1000 * estimate.BYTES_PER_PREDICTION
-    assert found.bytes == weights * estimate.BYTES_PER_WEIGHT + files
+    assert found.bytes == weights * 4 * 5 + files
+
+
+@pytest.mark.parametrize(
+    ("shape", "network"),
+    [
+        ({}, {"hidden_size": 512}),
+        ({"HIGHEST_HIDDEN": 300, "LAYERS": [1, 3]}, {"hidden_size": 300, "num_layers": 3}),
+    ],
+)
+def test_a_scan_keeps_one_checkpoint_and_predicts_nothing(tmp_path, timed, shape, network):
+    (task,) = plan(tmp_path, "16", MODEL="LSTM-456", TRIALS=7, **shape)
+    found = estimate.estimate([task])
+    weights = count_weights(build_model("LSTM-456", **network))
+    assert found.bytes == estimate.NOTEBOOK_BYTES + weights * 4 * (7 + 4)
+    passes = 10 * (720 + 80 / 4)
+    assert found.seconds == pytest.approx(estimate.NOTEBOOK_SECONDS + 7 * passes / RATE)
 
 
 def test_what_is_not_trained_takes_its_notebook_s_time(tmp_path, timed):

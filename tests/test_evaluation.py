@@ -1,33 +1,16 @@
 """From a trained model to metrics.json, and the tables read from it."""
 
-import signal
-from dataclasses import replace
-
 import numpy as np
 import pytest
-import torch
 
-from cicy_utils import cross_validation, evaluation, lease, recipes, records, tables, topology
+from cicy_utils import cross_validation, evaluation, records, tables, topology
 from cicy_utils.data import Cicy4
 from cicy_utils.metrics import DECODINGS, evaluate, residual_covariance
 from cicy_utils.models import build_model, count_weights
-from cicy_utils.progress import Progress
 from cicy_utils.splits import Split, cv_folds, split_72, split_80
 from cicy_utils.training import TrainConfig, fit
 
-FOURFOLDS = ([[6]], [[2], [5]], [[1, 1], [1, 5]], [[2, 5]], [[4], [3]])
 CONFIG = TrainConfig(max_epochs=1, batch_size=16, device="cpu")
-
-
-@pytest.fixture(scope="module")
-def small_list() -> Cicy4:
-    """Five four-folds, ten times each."""
-    matrices = np.zeros((len(FOURFOLDS), 16, 20), np.uint8)
-    for padded, matrix in zip(matrices, FOURFOLDS, strict=True):
-        rows, columns = np.shape(matrix)
-        padded[:rows, :columns] = matrix
-    hodge = topology.hodge_numbers_batch(matrices).astype(np.int16)
-    return Cicy4(np.tile(matrices, (10, 1, 1)), np.tile(hodge, (10, 1)), "test", "stored", "f" * 64)
 
 
 @pytest.fixture(scope="module")
@@ -41,131 +24,6 @@ def run(small_list, tmp_path_factory):
         model, small_list, split, CONFIG, result, run_dir, notebook="11_lstm_448"
     )
     return run_dir, record, count_weights(model)
-
-
-@pytest.mark.parametrize(
-    ("last", "done"), [((1, 2), [1]), ((2, 1), [1]), ((2, 2), [1, 2])], ids=str
-)
-def test_ctrl_c_leaves_the_seeds_that_have_weights(small_list, tmp_path, monkeypatch, last, done):
-    """last: the seed and the epoch in which it comes; a seed without an epoch is not told of."""
-    step, begun = Progress.step, []
-
-    def press(progress):
-        if progress.epoch == 1 and progress.done == 0:
-            begun.append(progress)
-        if (len(begun), progress.epoch) == last:
-            signal.raise_signal(signal.SIGINT)
-        return step(progress)
-
-    def train():
-        split, config = split_72(len(small_list)), replace(CONFIG, max_epochs=2)
-        folder = tmp_path / "11_lstm_448" / "seed-1"
-        options = dict(notebook="11_lstm_448", hidden_size=3)
-        return evaluation.train_seeds(
-            "LSTM-448", small_list, split, config, [1, 2], folder, **options
-        )
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Progress, "step", press)
-        folders = train()
-    assert list(folders) == done
-    shown = tables.seeds(list(folders.values())).to_html()
-    assert ("stopped by hand after 1 epochs" in shown) == (last != (2, 1))
-    rest = train()
-    assert list(rest) == [1, 2]
-    reasons = {records.read_metrics(path)["training"]["stop_reason"] for path in rest.values()}
-    assert reasons == {"max_epochs"}
-
-
-def train_seeds(data, folder, seeds, config=CONFIG, **options):
-    options = dict(notebook="11_lstm_448", hidden_size=3) | options
-    return evaluation.train_seeds(
-        "LSTM-448", data, split_72(len(data)), config, seeds, folder / f"seed-{seeds[0]}", **options
-    )
-
-
-def test_after_a_ctrl_c_that_came_too_late_for_one_seed_no_other_begins(
-    small_list, tmp_path, monkeypatch
-):
-    finish = Progress.finish
-
-    def press(progress, history, stop_reason, **options):
-        signal.raise_signal(signal.SIGINT)
-        return finish(progress, history, stop_reason, **options)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Progress, "finish", press)
-        assert list(train_seeds(small_list, tmp_path, [1, 2])) == [1]
-    assert list(train_seeds(small_list, tmp_path, [1, 2])) == [1, 2]
-
-
-@pytest.mark.parametrize("why", ["another network", "in use"])
-def test_what_one_seed_is_refused_for_is_told_before_any_is_trained(small_list, tmp_path, why):
-    train_seeds(small_list, tmp_path, [2], hidden_size=4)
-    if why == "another network":
-        with pytest.raises(ValueError, match=r"another run, with model\.hidden_size 4"):
-            train_seeds(small_list, tmp_path, [1, 2])
-    else:
-        with lease.hold(tmp_path / "seed-2"), pytest.raises(lease.Held):
-            train_seeds(small_list, tmp_path, [1, 2], hidden_size=4)
-    assert not (tmp_path / "seed-1").exists()
-
-
-def test_ctrl_c_in_the_first_epoch_leaves_what_is_finished_side_by_side(
-    small_list, tmp_path, monkeypatch
-):
-    def press(progress):
-        if presses:
-            presses.pop()
-            signal.raise_signal(signal.SIGINT)
-        return False
-
-    train_seeds(small_list, tmp_path, [1])
-    monkeypatch.setattr(evaluation, "resolve_device", lambda *_: torch.device("cuda"))
-    with monkeypatch.context() as patch:
-        patch.setattr(Progress, "step", press)
-        presses = [1]
-        assert list(train_seeds(small_list, tmp_path, [1, 2, 3])) == [1]
-        presses = [1]
-        with pytest.raises(KeyboardInterrupt, match=r"before the first epoch in .*seed-3"):
-            train_seeds(small_list, tmp_path, [3, 1])
-    assert list(train_seeds(small_list, tmp_path, [1, 2])) == [1, 2]
-
-
-@pytest.mark.parametrize("kind", ["cpu", "cuda"])
-def test_a_seed_that_diverges_leaves_the_others_evaluated(small_list, tmp_path, monkeypatch, kind):
-    def build(name, *, seed, **shape):
-        model = build_model(name, seed=seed, **shape)
-        if seed == 1:
-            torch.nn.init.constant_(model.head[1].bias, torch.nan)
-        return model
-
-    monkeypatch.setattr(evaluation, "resolve_device", lambda *_: torch.device(kind))
-    monkeypatch.setattr(evaluation.models, "build_model", build)
-    with pytest.raises(FloatingPointError, match="training loss became nan in epoch 1"):
-        train_seeds(small_list, tmp_path, [1, 2])
-    assert records.read_metrics(tmp_path / "seed-2")["seed"] == 2
-    assert not (tmp_path / "seed-1" / "metrics.json").exists()
-
-
-@pytest.mark.parametrize(
-    ("recipe", "layout", "words"),
-    [
-        ("paper", "stored", ""),
-        ("paper", "zeros-first", ", layout zeros-first instead of stored"),
-        ("fast", "zeros-first", ", the fast recipe"),
-        ("fast", "stored", ", the fast recipe, layout stored instead of zeros-first"),
-    ],
-)
-def test_a_label_names_the_layout_that_a_recipe_does_not_have(
-    small_list, tmp_path, recipe, layout, words
-):
-    data = replace(small_list, layout=layout)
-    config = recipes.config(recipe, max_epochs=1, device="cpu")
-    train_seeds(data, tmp_path, [1], config, recipe=recipe)
-    label = records.read_metrics(tmp_path / "seed-1")["label"]
-    words += ", hidden size 3 instead of 448"
-    assert label == f"quick run: 50 of 905,684 configurations, at most 1 epoch{words}"
 
 
 def test_answers_for_the_same_configurations_are_measured_together(small_list):

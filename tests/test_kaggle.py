@@ -358,7 +358,7 @@ papermill.execute_notebook(
     config=Config(KernelManager={"transport": "ipc", "connection_file": connection}),
 )
 """
-PARAMETERS = profiles.parameters("smoke", NOTEBOOK) | {
+PARAMETERS = profiles.PROFILES["smoke"]["model"] | {
     "HIDDEN_SIZE": 8,
     "DEVICE": "cpu",
     "MAX_EPOCHS": 100_000,

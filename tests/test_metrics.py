@@ -208,6 +208,8 @@ def test_decode_refuses_what_it_cannot_decode():
         decode(EXACT[0])
     with pytest.raises(ValueError, match="predictions must be finite"):
         decode(np.full((1, 4), np.nan))
+    with pytest.raises(ValueError, match=r"predictions go up to 1e\+20.*has diverged"):
+        decode(np.full((1, 4), -1e20))
 
 
 def test_measures_agree_with_scikit_learn():
@@ -238,6 +240,12 @@ def test_evaluate_has_a_row_per_decoding_and_percent():
     assert table["accuracy_all"].tolist() == [0, 50, 100, 100]
     assert table.loc["raw", "mse_h22"] == 40.5
     assert np.isfinite(table).all(axis=None)
+
+
+def test_large_errors_have_large_squares():
+    row = evaluate(EXACT + np.array([0, 0, 2e9, 0]), EXACT).loc["relation"]
+    assert row["mse_h22"] == pytest.approx(6.4e19)
+    assert row["r2_h22"] < -1e10
 
 
 def test_constant_labels_need_no_spread():

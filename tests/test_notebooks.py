@@ -149,7 +149,7 @@ def test_one_commented_cell_of_parameters(name):
 def finished(tmp_path_factory):
     """A run folder in which a tiny LSTM-448 was trained as the profile would have it."""
     folder = tmp_path_factory.mktemp("results")
-    given = profiles.parameters("smoke", "11_lstm_448")
+    given = profiles.PROFILES["smoke"]["model"]
     data = load_cicy4(subset=given["SUBSET"])
     split = split_72(len(data))
     config = TrainConfig(max_epochs=1, batch_size=64, learning_rate=0.001, device="cpu")
@@ -163,7 +163,8 @@ def finished(tmp_path_factory):
 def smoke_parameters(name: str) -> dict[str, Any]:
     """Of the first task of a notebook."""
     variant = next(iter(profiles.NOTEBOOKS[name].tasks.values()))
-    return {**profiles.parameters("smoke", name), **variant.parameters}
+    kind = variant.kind or profiles.NOTEBOOKS[name].kind
+    return {**profiles.PROFILES["smoke"][kind], **variant.parameters}
 
 
 @pytest.fixture
@@ -214,7 +215,7 @@ def test_runs_from_top_to_bottom(name, execute, finished, tmp_path):
 
 @pytest.mark.notebooks
 def test_a_model_with_two_seeds_and_another_shape(execute, tmp_path):
-    given = profiles.parameters("smoke", "09_lstm_400") | {"SEEDS": [3, 4], "MAX_EPOCHS": 1}
+    given = profiles.PROFILES["smoke"]["model"] | {"SEEDS": [3, 4], "MAX_EPOCHS": 1}
     given |= {"LOSS": {"huber_delta": 0.5, "loss_weights": [1, 1, 2, 4]}}
     given |= {"HIDDEN_SIZE": 6, "NUM_LAYERS": 1, "BIDIRECTIONAL": True}
     first, second = tmp_path / "09_lstm_400" / "seed-3", tmp_path / "09_lstm_400" / "seed-4"

@@ -32,7 +32,7 @@ def test_a_long_epoch_gives_signs_of_life(capsys, monkeypatch):
 
 SETUP = """
 import torch
-from cicy_utils import data, evaluation, records, splits, tables, training
+from cicy_utils import data, records, seeds, splits, tables, training
 torch.set_num_threads(1)
 cicy4 = data.load_cicy4(subset=300)
 split = splits.split_72(len(cicy4))
@@ -40,7 +40,7 @@ config = training.TrainConfig(device="cpu", batch_size=32, max_epochs=100_000, p
 """
 TRAIN = """
 runs = dict(seeds=[1, 2], run_dir={!r}, notebook="11_lstm_448", hidden_size=4)
-folders = evaluation.train_seeds("LSTM-448", cicy4, split, config, **runs)
+folders = seeds.train("LSTM-448", cicy4, split, config, **runs)
 record = records.read_metrics(runs["run_dir"])
 """
 SHOW = """

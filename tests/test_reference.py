@@ -4,7 +4,16 @@ import json
 import numpy as np
 import pytest
 
-from cicy_utils import checkpoint, evaluation, prediction, records, reference, retraining, tables
+from cicy_utils import (
+    checkpoint,
+    evaluation,
+    prediction,
+    records,
+    reference,
+    retraining,
+    seeds,
+    tables,
+)
 from cicy_utils.data import Cicy4, load_cicy4
 from cicy_utils.models import build_model
 from cicy_utils.splits import split_72
@@ -62,7 +71,7 @@ def test_training_goes_on_from_the_small_file(run_dir, small_list):
     start = retraining.load_checkpoint(run_dir, small_list, split)
     options = dict(notebook="11_lstm_448", hidden_size=8, start=start)
     still = dataclasses.replace(CONFIG, learning_rate=1e-30)
-    evaluation.train_seeds("LSTM-448", small_list, split, still, [43], target, **options)
+    seeds.train("LSTM-448", small_list, split, still, [43], target, **options)
     record = records.read_metrics(target)
     assert record["checkpoint"] == "11_lstm_448/fast-42"
     assert "started from 11_lstm_448/fast-42" in record["label"]
@@ -72,7 +81,7 @@ def test_training_goes_on_from_the_small_file(run_dir, small_list):
         np.testing.assert_allclose(second.state_dict()[name], weight, rtol=1e-6)
     options["hidden_size"] = 9
     with pytest.raises(ValueError, match="start from a run of the same network"):
-        evaluation.train_seeds("LSTM-448", small_list, split, still, [44], target, **options)
+        seeds.train("LSTM-448", small_list, split, still, [44], target, **options)
 
 
 def test_the_notebook_does_not_tell_where_it_ran(run_dir, monkeypatch):
@@ -137,6 +146,22 @@ def test_another_file_or_list_is_refused(run_dir, small_list, monkeypatch):
     record.unlink()
     with pytest.raises(FileNotFoundError, match="no weights are published there"):
         reference.check([run_dir], 10)
+
+
+def test_what_is_refused_leaves_the_published_files_alone(run_dir, monkeypatch):
+    reference.publish(run_dir)
+    names = (checkpoint.SMALL_WEIGHTS_FILE, reference.RECORD_FILE)
+    before = [(run_dir / name).read_bytes() for name in names]
+    weights, metadata = checkpoint.load_weights(run_dir / checkpoint.WEIGHTS_FILE)
+    changed = {name: weight + 1 for name, weight in weights.items()}
+    metadata["split"]["fingerprints"]["test"] = "of another list"
+    checkpoint.save_weights(run_dir / checkpoint.WEIGHTS_FILE, changed, metadata)
+    with pytest.raises(ValueError, match="was trained on another list or split"):
+        reference.publish(run_dir)
+    monkeypatch.setattr(reference, "LARGEST_FILE", 1000)
+    with pytest.raises(ValueError, match="in 16 bits, more than"):
+        reference.publish(run_dir)
+    assert [(run_dir / name).read_bytes() for name in names] == before
 
 
 def test_a_run_cut_short_or_too_large_is_not_published(run_dir, monkeypatch):

@@ -285,7 +285,7 @@ def test_a_killed_notebook_is_stopped_not_running(tmp_path):
 
 def test_the_newest_run_is_the_default(tmp_path, capsys):
     results = tmp_path / "results"
-    for age, name in enumerate(("replaced", "new", "old"), start=1):
+    for age, name in enumerate(("replaced/new-20260101-000000", "new", "old"), start=1):
         folder = run_folder.write(results / name, "00_data/list", run_folder.record("LSTM-448"))
         for path in folder.iterdir():
             os.utime(path, (10_000 - age, 10_000 - age))

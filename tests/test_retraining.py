@@ -60,12 +60,15 @@ def test_nothing_of_an_earlier_training_stays_beside_a_new_one(results, data, tm
     folder = tmp_path / "seed-42"
     shutil.copytree(results / "11_lstm_448" / "seed-42", folder)
     (folder / "checkpoint.pt").unlink()
+    shutil.copy(folder / "weights.safetensors", folder / "weights.float16.safetensors")
     at_once = dataclasses.replace(CONFIG, max_hours=1e-9)
     with pytest.raises(OutOfTime):
         fit(build_model("LSTM-448", hidden_size=4), data, split_72(100, seed=7), at_once, folder)
     mask = records.load_trained_on(folder).indices
     np.testing.assert_array_equal(np.flatnonzero(mask), np.sort(split_72(100, seed=7).train))
-    assert not (folder / "weights.safetensors").exists()
+    with pytest.raises(FileNotFoundError):
+        load_model(folder)
+    assert records.found_metrics(folder) == {}
 
 
 def test_a_retrained_model_has_seen_both_training_sets(results, data, tmp_path):
@@ -85,7 +88,7 @@ def test_a_retrained_model_has_seen_both_training_sets(results, data, tmp_path):
     before = records.read_metrics(results / "11_lstm_448" / "seed-42")
     assert record["residuals"] != before["residuals"]  # its own, the other's for test_before
     assert "consistent" in record["metrics"]["test_before"]
-    page = tables.retrained(record).to_html()
+    page = tables.headline(record).to_html()
     for word in ("published", "before retraining", "constant", record["label"]):
         assert word in page.replace("<br>", " ")
 

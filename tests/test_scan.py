@@ -295,6 +295,8 @@ def test_readers_see_the_best_first(data, split, tmp_path, monkeypatch):
         (("LSTM-448", 4, 9, 4), "no steps of 4 lead up to 9"),
         (("LSTM-448", 8, 4, 4), "no steps of 4 lead up to 4"),
         (("LSTM-448", 4, 8, 4, ()), "at least one value"),
+        (("LSTM-448", 4, 8, 4, (2,), [0.01, -1.0]), "learning_rate must be a number"),
+        (("LSTM-448", 4, 8, 4, (2,), ["a"]), "learning_rate must be a number"),
     ],
 )
 def test_a_space_that_makes_no_sense_is_refused(arguments, message):

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import argparse
 import re
-import shutil
 import signal
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
@@ -16,6 +14,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from cicy_utils import files
 from cicy_utils.batch import cluster, profiles
 
 if TYPE_CHECKING:
@@ -139,7 +138,19 @@ def main(arguments: Sequence[str], root: Path = ROOT) -> int:
             print(f"bash run_all.sh scheduler: {error}", file=sys.stderr)
         return 2
     with ExitStack() as stack:
-        return run(options, root, stack)
+        for number in STOPPING:
+            stack.callback(signal.signal, number, signal.getsignal(number))
+        signal.signal(signal.SIGTERM, interrupt)
+        try:
+            return run(options, root, stack)
+        except cluster.Lost as lost:
+            print(f"Stopped: {lost}. Run the same command again to go on.", file=sys.stderr)
+            return 3
+        except KeyboardInterrupt:
+            for number in STOPPING:  # what is left is to close connections, which takes seconds
+                signal.signal(number, signal.SIG_IGN)
+            print("\nStopped. Run the same command again to go on.", file=sys.stderr)
+            return 130
 
 
 def run(options: argparse.Namespace, root: Path, stack: ExitStack) -> int:
@@ -147,8 +158,6 @@ def run(options: argparse.Namespace, root: Path, stack: ExitStack) -> int:
     # Slow to import, and not there when only the command line is checked.
     from cicy_utils.batch import doctor, estimate, runner, summary, tasks
 
-    for number in STOPPING:
-        stack.callback(signal.signal, number, signal.getsignal(number))
     try:
         places = choose_places(options, stack)
         profile = options.profile or default_profile(places)
@@ -168,29 +177,15 @@ def run(options: argparse.Namespace, root: Path, stack: ExitStack) -> int:
             here = not isinstance(places, cluster.Workers)
             expected = without_a_trace(partial(estimate.estimate, here=here), waiting)
             print(f"Estimate: {expected}.", flush=True)
-            require_writable(run_dir)
-            require_room(run_dir, expected.bytes)
+            files.require_writable(run_dir)
+            files.require_room(run_dir, expected.bytes)
             if isinstance(places, cluster.Workers):
                 places.require_folder(run_dir)
             without_a_trace(doctor.warn, root)
+        outcomes = runner.run(planned, places, say=say)
     except (ValueError, FileNotFoundError) as error:
         print(f"bash run_all.sh: {error}", file=sys.stderr)
         return 2
-
-    signal.signal(signal.SIGTERM, interrupt)
-    try:
-        outcomes = runner.run(planned, places, say=say)
-    except ValueError as error:
-        print(f"bash run_all.sh: {error}", file=sys.stderr)
-        return 2
-    except cluster.Lost as lost:
-        print(f"Stopped: {lost}. Run the same command again to go on.", file=sys.stderr)
-        return 3
-    except KeyboardInterrupt:
-        for number in STOPPING:  # what is left is to close connections, which takes seconds
-            signal.signal(number, signal.SIG_IGN)
-        print("\nStopped. Run the same command again to go on.", file=sys.stderr)
-        return 130
     try:
         print(summary.summarize(profile, run_dir, outcomes), flush=True)
         if report(run_dir.name, run_dir.parent):
@@ -223,37 +218,6 @@ def choose_places(options: argparse.Namespace, stack: ExitStack) -> runner.Place
 def say(line: str) -> None:
     """Print a line in one piece: several notebooks may have something to say."""
     print(f"{line}\n", end="", flush=True)
-
-
-def require_writable(folder: Path) -> None:
-    """Make a folder, and make sure that files can be written there.
-
-    Raises:
-        ValueError: they cannot.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder) as file:
-            file.write(b"0")
-    except OSError as error:
-        raise ValueError(
-            f"nothing can be written into {folder} ({error.strerror}); make it writable and see "
-            "that its disk has room, or use another clone"
-        ) from error
-
-
-def require_room(folder: Path, size: float) -> None:
-    """Make sure that as many bytes can be written into a folder.
-
-    Raises:
-        ValueError: they cannot.
-    """
-    free = shutil.disk_usage(folder).free
-    if free < size:
-        raise ValueError(
-            f"results may take {size / 1e6:,.0f} MB, and the disk of {folder} has "
-            f"{free / 1e6:,.0f} MB left; make room, or use a clone on another disk"
-        )
 
 
 def status(run: str | None, results: Path) -> int:

@@ -116,6 +116,7 @@ def new_status(task: Task, state: str) -> Status:
         settings=task.identity,
         fingerprint=task.fingerprint,
         source=task.source_hash,
+        seeds=task.settings.get("SEEDS", []),
     )
 
 
@@ -130,7 +131,7 @@ def _run(
     with _heartbeat(status, task):
         try:
             error = execute(
-                task, environment=environment, cell_timeout=cell_timeout, kernels=kernels
+                task, kernels=kernels, environment=environment, cell_timeout=cell_timeout
             )
         except OSError as failure:
             error = (str(failure),)

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from cicy_utils import files
 from cicy_utils.places import cores
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -279,11 +280,9 @@ def kernel(root: Path) -> Finding:
 
 def results(root: Path) -> Finding:
     """Whether results can be written."""
-    from cicy_utils.batch.__main__ import require_writable
-
     folder = root / "results"
     try:
-        require_writable(folder)
+        files.require_writable(folder)
     except ValueError as error:
         return Finding(PROBLEM, *str(error).split("; ", 1))
     return Finding(OK, f"{folder} can be written")
@@ -376,13 +375,12 @@ def line(name: str, finding: Finding) -> str:
     return "\n".join(lines)
 
 
-def warn(root: Path) -> bool:
-    """Print problems, and nothing else, to stderr in a frame; returns whether there is one."""
+def warn(root: Path) -> None:
+    """Print problems, and nothing else, to stderr in a frame."""
     lines = [line(name, found) for name, found in examine(root) if found.state == PROBLEM]
     if lines:
         frame = "!" * WIDTH
         print(frame, *lines, frame, sep="\n", file=sys.stderr, flush=True)
-    return bool(lines)
 
 
 def main(root: Path = ROOT) -> int:

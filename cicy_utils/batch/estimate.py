@@ -20,9 +20,8 @@ NOTEBOOK_BYTES = 4e6
 FORWARD_SHARE = 1 / 4  # of the time of a training step
 FILLED = 0.07  # share of the entries of the list's matrices that are not zero
 TIMED_STEPS = 10
-# Weights in float32, in weights.safetensors and, with the best ones and the two moments of
-# AdamW, in checkpoint.pt.
-BYTES_PER_WEIGHT = 4 * 5
+BYTES_PER_WEIGHT = 4  # in weights.safetensors
+COPIES = 4  # of the weights in checkpoint.pt: these, the best ones, and the two moments of AdamW
 BYTES_PER_PREDICTION = 8 + 4 * 4 + 4 * 2
 
 
@@ -78,13 +77,17 @@ def estimate(tasks: Sequence[Task], *, here: bool = True) -> Estimate:
         split = splits.split_80 if task.settings.get("RETRAIN") else splits.split_72
         parts = split(n, task.settings["SPLIT_SEED"]).sizes
         passes = (parts["train"] + parts["validation"] * FORWARD_SHARE) * _recipe(task).max_epochs
-        passes += (n + parts["test"]) * FORWARD_SHARE  # every part once, the test set permuted too
-        repetitions = len(task.folders)  # one for each seed
-        repetitions *= task.settings.get("TRIALS", 1)  # of a scan
+        if trials := task.settings.get("TRIALS"):  # of a scan, which keeps one checkpoint at a time
+            trainings, checkpoints, predicted = trials, 1, 0
+        else:  # each seed's model predicts every part once, and the test set permuted, too
+            trainings = checkpoints = len(task.folders)
+            passes += (n + parts["test"]) * FORWARD_SHARE
+            predicted = trainings * n
         if here:
-            seconds += repetitions * passes * weights[task.run_dir] / per_second[_is_graph(task)]
-        size += repetitions * weights[task.run_dir] * BYTES_PER_WEIGHT
-        size += repetitions * n * BYTES_PER_PREDICTION
+            seconds += trainings * passes * weights[task.run_dir] / per_second[_is_graph(task)]
+        copies = trainings + checkpoints * COPIES
+        size += copies * weights[task.run_dir] * BYTES_PER_WEIGHT
+        size += predicted * BYTES_PER_PREDICTION
     return Estimate(seconds, size, device) if here else Estimate(None, size, "")
 
 

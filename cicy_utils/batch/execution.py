@@ -36,6 +36,7 @@ NOTEBOOK_FILE = "notebook.ipynb"
 HTML_FILE = "notebook.html"
 DRAFT_FILE = ".running.ipynb"
 KERNEL_START_SECONDS = 120
+ERROR_LINES = 6  # of a traceback, its last ones
 
 KERNEL_ENVIRONMENT = {
     "CICY_BATCH": "1",  # plain lines of progress instead of bars
@@ -96,24 +97,23 @@ def own_event_loop() -> Iterator[None]:
 def execute(
     task: Task,
     *,
+    kernels: Kernels,
     environment: Mapping[str, str] | None = None,
     cell_timeout: int | None = None,
-    kernels: Kernels | None = None,
 ) -> tuple[str, ...]:
     """Run a notebook into its folder; returns the last lines of what went wrong, or nothing.
 
     Args:
         task: what to run; nobody else may be at work on its folder.
+        kernels: where the kernel is noted while it runs.
         environment: variables for the kernel, besides those of this process.
         cell_timeout: seconds that one cell may take; None for any.
-        kernels: where the kernel is noted while it runs.
 
     Raises:
         OSError: what an earlier run left cannot be removed.
     """
     # The kernel of this environment, not one of the user's own; it is this process that looks.
     os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")
-    kernels = kernels or Kernels()
     for folder in task.folders:
         (folder / METRICS_FILE).unlink(missing_ok=True)
     error: list[str] = []
@@ -167,7 +167,7 @@ def execute(
     return tuple(error)
 
 
-def write_html(task: Task, error: Sequence[str] = ()) -> None:
+def write_html(task: Task, error: Sequence[str]) -> None:
     """Turn the executed notebook into one HTML file that needs no other for its figures."""
     path = task.run_dir / NOTEBOOK_FILE
     if not path.is_file():
@@ -177,13 +177,13 @@ def write_html(task: Task, error: Sequence[str] = ()) -> None:
     write_text(task.run_dir / HTML_FILE, page)
 
 
-def tail(lines: Iterable[str], count: int = 6) -> list[str]:
+def tail(lines: Iterable[str]) -> list[str]:
     """The last lines of some text, without the colours of a terminal."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(lines))
     kept = [line.rstrip() for line in text.splitlines() if line.strip(" -")]
     if len(kept) > 1 and kept[-1] == kept[-2]:
         kept.pop()
-    return kept[-count:]
+    return kept[-ERROR_LINES:]
 
 
 def _kernel_class(

@@ -14,7 +14,6 @@ settings. What happens on Kaggle itself is in ``cicy_utils.places``.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
 import shlex
@@ -28,6 +27,7 @@ from typing import Any
 
 import nbformat
 
+from cicy_utils import records
 from cicy_utils.batch import profiles
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -91,14 +91,16 @@ def build(
 
     folder = output / slug(DATASET_TITLE)
     _clear(output, folder)
-    _write_json(folder / DATASET_FILE, dataset)
+    folder.mkdir(parents=True, exist_ok=True)
+    records.write_json(folder / DATASET_FILE, dataset)
     shutil.copy(root / LIST_FILE, folder)
-    for record in (root / REFERENCE).glob("*/*/reference.json"):
-        target = folder / record.parent.relative_to(root)
-        shutil.copytree(record.parent, target, ignore=shutil.ignore_patterns("*.ipynb"))
+    for published in (root / REFERENCE).glob("*/*/reference.json"):
+        target = folder / published.parent.relative_to(root)
+        shutil.copytree(published.parent, target, ignore=shutil.ignore_patterns("*.ipynb"))
     build_wheel(root, folder)
     for name, metadata in kernels.items():
-        _write_json(output / name / KERNEL_FILE, metadata)
+        (output / name).mkdir()
+        records.write_json(output / name / KERNEL_FILE, metadata)
         notebook = nbformat.read(root / "notebooks" / f"{name}.ipynb", as_version=4)
         source = INSTALL.format(dataset=dataset["id"]).rstrip()
         notebook.cells.insert(0, nbformat.v4.new_code_cell(source, id="install"))
@@ -207,11 +209,6 @@ def _clear(output: Path, dataset: Path) -> None:
         )
     for name in (*profiles.NOTEBOOKS, dataset.name):
         shutil.rmtree(output / name, ignore_errors=True)
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

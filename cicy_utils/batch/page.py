@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 
 from jinja2 import pass_context
+from jinja2.runtime import Context
 from latex2mathml.converter import convert
 from nbconvert import HTMLExporter
 from nbformat import NotebookNode
@@ -42,7 +43,7 @@ class PageExporter(HTMLExporter):
     """nbconvert's page without scripts from the network, and with MathML."""
 
     @pass_context
-    def markdown2html(self, context, source):
+    def markdown2html(self, context: Context, source: str) -> str:
         return FORMULA.sub(_mathml, super().markdown2html(context, source))
 
 

@@ -18,7 +18,8 @@ class Variant:
     Attributes:
         parameters: the notebook's own values for this variant.
         model: the paper's name of the model it trains; None if it trains none.
-        needs: as of a notebook, or a pattern of its variants: "11_lstm_448/seed-*".
+        needs: notebooks without whose results it cannot run, or patterns of their variants, such
+            as "11_lstm_448/seed-*".
         kind: which column of a profile applies, if not the notebook's.
     """
 
@@ -37,7 +38,6 @@ class Notebook:
         variant: name of the run folder, in which parameters may stand in braces, and VARIANT for
             what ``recipes.variant`` makes of recipe and seed.
         model: the paper's name of the model it trains; None if it trains none.
-        needs: notebooks without whose results it cannot run.
         after: notebooks whose results it reads if they are there; it runs after them.
         variants: name of the run folder to what is run there, if that is not one task only.
     """
@@ -45,7 +45,6 @@ class Notebook:
     kind: str
     variant: str = ""
     model: str | None = None
-    needs: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
     variants: Mapping[str, Variant] = field(default_factory=dict)
 
@@ -56,8 +55,8 @@ class Notebook:
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """Every notebook that it, or one of its variants, needs or runs after."""
-        needs = [*self.needs, *(need for one in self.variants.values() for need in one.needs)]
+        """Every notebook that one of its variants needs, or that it runs after."""
+        needs = [need for one in self.variants.values() for need in one.needs]
         return tuple(dict.fromkeys(need.split("/")[0] for need in (*needs, *self.after)))
 
 
@@ -180,17 +179,6 @@ FIRST = {
         "18_graph_64",
     ),
 }
-
-
-def parameters(profile: str, notebook: str) -> dict[str, Any]:
-    """The papermill parameters of a notebook in a profile, less its RUN_DIR.
-
-    Raises:
-        ValueError: there is no such profile or notebook.
-    """
-    if profile not in PROFILES:
-        raise ValueError(f"there is no profile {profile!r}; choose one of {', '.join(PROFILES)}")
-    return dict(PROFILES[profile][NOTEBOOKS[find(notebook)].kind])
 
 
 def find(name: str, catalogue: Iterable[str] = NOTEBOOKS) -> str:

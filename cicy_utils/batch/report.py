@@ -22,7 +22,6 @@ from markupsafe import Markup
 from cicy_utils import figures, paper, paper_tables, scan, tables
 from cicy_utils.batch import profiles
 from cicy_utils.batch.execution import HTML_FILE
-from cicy_utils.batch.runner import REPLACED
 from cicy_utils.batch.status import FILE_NAME as STATUS_FILE
 from cicy_utils.batch.status import Status, require_run, told
 from cicy_utils.data import HODGE_NAMES
@@ -37,6 +36,7 @@ from cicy_utils.records import (
     claim_nothing,
     duration,
     found_metrics,
+    machine_facts,
     merged_labels,
     validation_accuracy,
 )
@@ -161,7 +161,6 @@ def newest_run(results: Path | str) -> str:
         for path in Path(results).glob(f"*/*/*/{file}"):
             name = path.parts[-4]
             newest[name] = max(newest.get(name, 0.0), path.stat().st_mtime)
-    newest.pop(REPLACED, None)
     if not newest:
         raise FileNotFoundError(f"nothing has been run into {results}: bash run_all.sh does it")
     return max(newest, key=lambda name: (name != REFERENCE, newest[name]))
@@ -438,17 +437,10 @@ class Report:
         """Hardware and versions, and how many notebooks ran with them."""
         found: dict[tuple, int] = {}
         for place in self.places:
-            machine = place.record.get("environment") or {}
-            if not machine.get("python"):
+            environment = place.record.get("environment") or {}
+            if not environment.get("python"):
                 continue
-            versions = {"Python": machine["python"], **machine["packages"]}
-            facts = {
-                "GPU": machine["gpu"] or "none",
-                "processor": f"{machine['processor']}, {machine['cores']} cores",
-                "system": machine["platform"],
-                "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
-            }
-            row = tuple(facts.items())
+            row = tuple(machine_facts(environment).items())
             found[row] = found.get(row, 0) + 1
         return [(dict(row), count) for row, count in found.items()]
 

@@ -161,7 +161,7 @@ class Batch:
     waiting: list[Task] = field(default_factory=list)
     broken: dict[Path, str] = field(default_factory=dict)  # folders of no use, and why
     running: dict[Future[Outcome], Task] = field(default_factory=dict)
-    awaited: set[Path] = field(default_factory=set)  # folders that others have, or had, in use
+    awaited: set[Path] = field(default_factory=set)  # folders in use of which was told
     begun: dict[Path, float] = field(default_factory=dict)
 
     def run(self) -> list[Outcome]:
@@ -191,7 +191,9 @@ class Batch:
                 try:
                     prepare(task)
                 except (OSError, lease.Held) as error:
-                    self.broken[task.run_dir] = str(error)
+                    # On shared places a folder is made ready again before it is given away.
+                    if not (self.places.shared and isinstance(error, lease.Held)):
+                        self.broken[task.run_dir] = str(error)
 
     def _begin(self) -> None:
         """Give away what can be run now, and settle what cannot be run."""
@@ -222,7 +224,6 @@ class Batch:
             outcome = self.places.outcome(task, future)
             if outcome.state == HELD and self.places.shared:
                 self.waiting.insert(0, task)  # an attempt that was taken for lost goes on
-                self.awaited.add(task.run_dir)
                 continue
             if outcome.state == HELD:
                 outcome = Outcome(task, "failed", outcome.error)
@@ -256,12 +257,18 @@ class Batch:
         return False
 
     def _looks_different(self, task: Task) -> bool:
-        """Whether its folder, or what it reads, was worked on since its folder was made ready."""
+        """Whether its folder, or what it reads, may have changed since the folder was made ready.
+
+        On shared places others may have worked on it, before it was looked at or after.
+        """
         made = (o.task for o in self.outcomes.values() if o.state != "skipped")
-        return task.run_dir in self.awaited or any(other.is_one_of(task.reads) for other in made)
+        return self.places.shared or any(other.is_one_of(task.reads) for other in made)
 
     def _is_settled(self, task: Task) -> bool:
-        """Settle a task if it is done by now, or broken; else make its folder ready again."""
+        """Settle a task if it is done by now, or broken; else make its folder ready again.
+
+        One whose folder another took at this moment waits once more, which settles it for now.
+        """
         try:
             if is_done(task):
                 self.outcomes[task.run_dir] = Outcome(task, "done")
@@ -269,6 +276,9 @@ class Batch:
                 prepare(task)
                 return False
         except (OSError, lease.Held) as error:
+            if self.places.shared and isinstance(error, lease.Held):
+                self.waiting.insert(0, task)
+                return True
             self.outcomes[task.run_dir] = Outcome(task, "failed", (str(error),))
         outcome = self.outcomes[task.run_dir]
         self.say(f"{self._head(task)}: {', '.join((outcome.state, *outcome.error))}")

@@ -22,6 +22,7 @@ from cicy_utils.files import write_text
 from cicy_utils.records import (
     HISTORY_FILE,
     METRICS_FILE,
+    STOPPED_BY,
     duration,
     found_metrics,
     seed_folders,
@@ -31,7 +32,6 @@ FILE_NAME = "status.json"
 STATES = ("pending", "running", "done", "failed", "partial")
 STOPPED = "stopped"  # what "running" is called when nothing runs
 LEASE = "batch"  # name of the lease of a notebook that is being run
-CUT_SHORT = ("time_limit", "interrupted")  # why a training stopped that can go on
 
 
 @dataclass
@@ -45,6 +45,7 @@ class Status:
         settings: the value of every parameter that decides what is computed.
         fingerprint: of them, as metrics.json has it.
         source: sha256 of the notebook's source file.
+        seeds: that it trains with, in a folder for each; empty for a notebook without.
         started, heartbeat, finished: seconds since the epoch, None before that.
         error: last lines of what went wrong.
         host, pid: the process that wrote the file.
@@ -56,6 +57,7 @@ class Status:
     settings: dict[str, Any] = field(default_factory=dict)
     fingerprint: str = ""
     source: str = ""
+    seeds: list[int] = field(default_factory=list)
     started: float | None = None
     heartbeat: float | None = None
     finished: float | None = None
@@ -70,8 +72,7 @@ class Status:
 
     def folders(self, folder: Path) -> list[Path]:
         """The run folder, and those of further seeds beside it."""
-        seeds = self.settings.get("SEEDS")
-        return list(seed_folders(folder, seeds).values()) if seeds else [folder]
+        return list(seed_folders(folder, self.seeds).values()) if self.seeds else [folder]
 
     @classmethod
     def read(cls, folder: Path) -> Status | None:
@@ -144,10 +145,9 @@ def parameters_in(metrics: Mapping[str, Any]) -> dict[str, Any]:
 def cut_short(folder: Path) -> str:
     """What stopped the training in a folder before its end, in words; "" if nothing did."""
     training = _section(found_metrics(folder), "training")
-    reason = training.get("stop_reason")
-    if reason not in CUT_SHORT:
+    by = STOPPED_BY.get(training.get("stop_reason"))
+    if by is None:
         return ""
-    by = "its time limit" if reason == "time_limit" else "hand"
     if "epochs" not in training:
         return f"stopped by {by}"
     return f"stopped by {by} after {training['epochs']:,} epoch{'s'[: training['epochs'] != 1]}"

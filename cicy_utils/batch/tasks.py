@@ -170,7 +170,7 @@ def plan(
             injected["RUN_DIR"] = str(folder)
             check_parameters(name, injected, defaults)
             # A checkpoint that is named stands in for the one that would be looked for.
-            needs = () if settings.get("CHECKPOINT") else (*entry.needs, *variant.needs)
+            needs = () if settings.get("CHECKPOINT") else variant.needs
             task = Task(
                 name,
                 source,
