@@ -70,9 +70,23 @@ PY
 setup() {
   local python=$1 wanted
   wanted=$(fingerprint "$python")
-  if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then
+  if is_set_up; then
     return
   fi
+  if command -v flock >/dev/null; then # another call may be at it
+    exec 9>"$venv.lock"
+    flock 9
+  fi
+  is_set_up || install "$python" "$wanted"
+  exec 9>&-
+}
+
+is_set_up() {
+  [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]
+}
+
+install() {
+  local python=$1 wanted=$2
   echo "Setting up $venv (some minutes, once) ..."
   rm -f "$stamp"
   if [ "$python" != "$venv/bin/python" ]; then

@@ -6,7 +6,8 @@ removes the file when it is done. A lease whose holder died can be taken over:
 
 - on the holder's machine as soon as its process is gone;
 - on another machine when nobody has renewed it for ``EXPIRY_SECONDS``. That is watched and timed
-  there, so that clocks that differ do not matter; clocks are compared for messages only.
+  there, so that clocks that differ do not matter. ``require_free`` and ``Seen.is_held``, which
+  only look, compare clocks: of machines that share a folder they must agree to a minute.
 
 A holder that was suspended for longer than that may find its lease taken: ``Lease.require`` tells,
 and is to be called before anything is overwritten.
@@ -15,6 +16,7 @@ and is to be called before anything is overwritten.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -202,6 +204,10 @@ def look(path: Path) -> Seen | None:
             text, renewed = file.read(), os.fstat(file.fileno()).st_mtime_ns
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        if error.errno == errno.ESTALE:  # removed on another machine while it was read
+            return None
+        raise
     try:
         values = json.loads(text)
         holder = Process(*(values[key] for key in ("host", "machine", "pid", "began")))

@@ -20,9 +20,11 @@ from small_project import COUNT, GOOD, IMPORTS, RECORD, Project, write_notebook
 from cicy_utils import lease
 from cicy_utils.batch import __main__ as command
 from cicy_utils.batch import (
+    attempt,
     cluster,
     doctor,
     estimate,
+    folders,
     page,
     profiles,
     runner,
@@ -30,6 +32,7 @@ from cicy_utils.batch import (
     summary,
     tasks,
 )
+from cicy_utils.batch.execution import Kernels
 from cicy_utils.batch.profiles import Notebook
 from cicy_utils.batch.status import Status
 
@@ -168,18 +171,19 @@ def test_again_skips_what_is_done_and_redoes_the_rest(tmp_path):
     assert [json.loads(path.read_text())["data"]["subset"] for path in kept] == [7]
 
 
-def test_results_that_no_status_tells_of_move_away(tmp_path):
+def test_results_of_which_nothing_tells_move_away(tmp_path):
     """Such as those that come with the project: nothing is written over them."""
     project = Project(tmp_path, {"00_good": GOOD})
     (task,) = project.plan()
     task.run_dir.mkdir(parents=True)
     (task.run_dir / "metrics.json").write_text("published")
-    runner.prepare(task)
-    assert [path.name for path in task.run_dir.iterdir()] == ["status.json"]
+    folders.prepare(task)
+    assert list(task.run_dir.iterdir()) == []
     (kept,) = (tmp_path / "results" / "replaced").glob("try-*/00_good/seed-42/metrics.json")
     assert kept.read_text() == "published"
+    folders.begin(task)
     (task.run_dir / "metrics.json").write_text("its own")
-    runner.prepare(task)
+    folders.prepare(task)
     assert (task.run_dir / "metrics.json").read_text() == "its own"
 
 
@@ -193,15 +197,15 @@ def test_a_second_seed_goes_on_when_it_is_asked_for_alone(tmp_path):
     both, second = plan_seeds(tmp_path, "[42, 43]"), plan_seeds(tmp_path, "[43]")
     finish(both, 1.0)
     (second.run_dir / "checkpoint.pt").touch()
-    runner.prepare(second)
-    kept = ["checkpoint.pt", "metrics.json", "status.json"]
+    folders.prepare(second)
+    kept = [".begun", "checkpoint.pt", "metrics.json"]
     assert sorted(path.name for path in second.run_dir.iterdir()) == kept
     assert not (tmp_path / "results" / "replaced").exists()
-    assert runner.is_done(both)
+    assert folders.is_done(both)
 
-    runner.prepare(plan_seeds(tmp_path, "[43]", MAX_EPOCHS="7"))
-    assert [path.name for path in second.run_dir.iterdir()] == ["status.json"]
-    assert not runner.is_done(both)
+    folders.prepare(plan_seeds(tmp_path, "[43]", MAX_EPOCHS="7"))
+    assert list(second.run_dir.iterdir()) == []
+    assert not folders.is_done(both)
 
 
 def test_each_seed_s_folder_moves_away_by_what_is_in_it(tmp_path):
@@ -212,10 +216,10 @@ def test_each_seed_s_folder_moves_away_by_what_is_in_it(tmp_path):
     own = (task.folders[1] / "metrics.json").read_text()
     published = json.dumps({"settings_fingerprint": "else"})
     (task.folders[2] / "metrics.json").write_text(published)
-    other = plan_seeds(tmp_path, "[44]", MAX_EPOCHS="7")
-    runner.new_status(other, "done").write(task.folders[3])
+    (task.folders[2] / ".begun").unlink()
+    folders.begin(plan_seeds(tmp_path, "[44]", MAX_EPOCHS="7"))
     (task.folders[4] / "metrics.json").unlink()  # its training was killed
-    runner.prepare(task)
+    folders.prepare(task)
     kept = [folder for folder in task.folders if (folder / "checkpoint.pt").exists()]
     assert kept == [task.folders[number] for number in (0, 1, 4)]
     assert (kept[1] / "metrics.json").read_text() == own
@@ -226,26 +230,71 @@ def test_each_seed_s_folder_moves_away_by_what_is_in_it(tmp_path):
     assert moved[0].read_text() == published
 
 
-def test_what_was_begun_with_other_settings_moves_away_with_its_run_folder(tmp_path):
-    task = plan_seeds(tmp_path, "[42, 43]")
-    runner.new_status(plan_seeds(tmp_path, "[42]", MAX_EPOCHS="7"), "partial").write(task.run_dir)
-    task.folders[1].mkdir()
-    (task.folders[1] / "checkpoint.pt").touch()
-    runner.prepare(task)
-    assert list(task.folders[1].iterdir()) == []
+@pytest.mark.parametrize("seeds", ["[42, 43]", "[43]"])
+def test_a_training_killed_with_other_settings_moves_away_whatever_its_seed(tmp_path, seeds):
+    """Of the second seed nothing but its state tells."""
+    folders.begin(plan_seeds(tmp_path, "[42, 43]"))
+    task = plan_seeds(tmp_path, seeds, MAX_EPOCHS="7")
+    (task.folders[-1] / "checkpoint.pt").touch()
+    folders.prepare(task)
+    assert list(task.folders[-1].iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["checkpoint.pt", "study.journal"])
+def test_a_killed_training_of_an_older_list_moves_away_however_often_it_is_prepared(tmp_path, name):
+    shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
+    (tmp_path / "list.npz").touch()
+    options = {"only": ["16"], "overrides": {"SOURCE": "../list.npz"}}
+    run_dir = tmp_path / "results" / "try"
+    (task,) = tasks.plan("smoke", run_dir, tmp_path / "notebooks", **options)
+    folders.begin(task)
+    (task.run_dir / name).touch()
+    folders.begin(task)  # it goes on, and began before
+    for _ in range(2):
+        folders.prepare(task)
+        runner.new_status(task, "pending").write(task.run_dir)
+    assert (task.run_dir / name).exists()
+    newer = (task.run_dir / ".begun").stat().st_mtime + 1
+    os.utime(tmp_path / "list.npz", (newer, newer))
+    folders.prepare(task)
+    assert not (task.run_dir / name).exists()
+
+
+def test_killed_while_a_folder_moves_the_rest_follows(tmp_path, monkeypatch):
+    folders.begin(plan_seeds(tmp_path, "[42]"))
+    task = plan_seeds(tmp_path, "[42]", MAX_EPOCHS="7")
+    for name in ("checkpoint.pt", "history.csv", "weights.safetensors"):
+        (task.run_dir / name).touch()
+    move = shutil.move
+    left = [1, 1]
+
+    def killed(*arguments):
+        if not left:
+            raise KeyboardInterrupt
+        left.pop()
+        return move(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "move", killed)
+        with pytest.raises(KeyboardInterrupt):
+            folders.prepare(task)
+    folders.prepare(task)
+    assert list(task.run_dir.iterdir()) == []
+    moved = (tmp_path / "results" / "replaced").glob("*/12_lstm_456/seed-42/*")
+    assert len({path.parent for path in moved}) == 2  # nothing is written over the first
 
 
 def test_a_seed_at_which_another_process_works_is_left_alone(tmp_path):
     task = plan_seeds(tmp_path, "[42, 43]")
     with lease.hold(task.folders[1], status.LEASE):
-        assert "is in use by process" in runner.in_use(task)
+        assert "is in use by process" in folders.in_use(task)
         with pytest.raises(ValueError, match="is in use by process"):
             runner.run([task], runner.Local(), say=lambda _: None)
-    assert runner.in_use(task) == ""
+    assert folders.in_use(task) == ""
 
 
 @pytest.mark.parametrize(
-    ("name", "recipe", "folders"),
+    ("name", "recipe", "found"),
     [
         ("12", None, ["seed-42"]),
         ("12", "fast", ["fast-42"]),
@@ -255,10 +304,10 @@ def test_a_seed_at_which_another_process_works_is_left_alone(tmp_path):
         ("11", "fast", ["fast-42"]),
     ],
 )
-def test_each_recipe_has_a_folder_of_its_own(name, recipe, folders, tmp_path):
+def test_each_recipe_has_a_folder_of_its_own(name, recipe, found, tmp_path):
     overrides = {"RECIPE": recipe} if recipe else {}
     planned = tasks.plan("paper", tmp_path, ROOT / "notebooks", only=[name], overrides=overrides)
-    assert [task.variant for task in planned] == folders
+    assert [task.variant for task in planned] == found
 
 
 def test_a_recipe_that_does_not_exist_is_refused_before_anything_runs(tmp_path):
@@ -346,9 +395,9 @@ def test_the_results_of_another_run_can_be_read(tmp_path):
     assert task.injected["RESULTS"] == "results/mine"
     finish(task, 2.0)
     write_metrics(run_dir / "10_lstm_424" / "seed-42", 3.0)
-    assert runner.is_done(task)  # it does not read that one
+    assert folders.is_done(task)  # it does not read that one
     write_metrics(tmp_path / "results" / "mine" / "10_lstm_424" / "seed-42", 3.0)
-    assert not runner.is_done(task)
+    assert not folders.is_done(task)
 
 
 def test_a_missing_notebook_is_named(tmp_path):
@@ -443,6 +492,7 @@ def test_several_seeds_have_folders_beside_the_first(tmp_path):
 
 def finish(task: tasks.Task, at: float, **metrics) -> None:
     """Leave what a finished task leaves."""
+    folders.begin(task)
     runner.new_status(task, "done").write(task.run_dir)
     for folder, seed in task.seeds.items():
         record = {"settings_fingerprint": task.fingerprint, "seed": seed} | metrics
@@ -460,7 +510,7 @@ def test_a_task_is_done_when_all_its_seeds_are(tmp_path):
     plan = {"only": ["10"], "overrides": {"SEEDS": "[7, 8]", "LAYOUT": "stored"}}
     (task,) = tasks.plan("smoke", tmp_path / "run", ROOT / "notebooks", **plan)
     finish(task, 1.0)
-    assert runner.is_done(task)
+    assert folders.is_done(task)
     second = task.folders[1] / "metrics.json"
     good = json.loads(second.read_text())
     for wrong in (
@@ -472,11 +522,11 @@ def test_a_task_is_done_when_all_its_seeds_are(tmp_path):
         {"split": {"seed": 41}},
     ):
         second.write_text(json.dumps(good | wrong))
-        assert not runner.is_done(task)
+        assert not folders.is_done(task)
     second.write_text(json.dumps(good))
-    assert runner.is_done(task)
+    assert folders.is_done(task)
     second.unlink()
-    assert not runner.is_done(task)
+    assert not folders.is_done(task)
 
 
 @pytest.mark.parametrize("name", ["SUBSET", "LAYOUT", "LEARNING_RATE", "SPLIT_SEED", "MAX_EPOCHS"])
@@ -488,12 +538,12 @@ def test_every_setting_changes_the_fingerprint(tmp_path, name):
     task, other = plan(), plan(**{name: "zeros-first" if name == "LAYOUT" else "77"})
     assert task.fingerprint != other.fingerprint
     finish(task, 1.0, settings={"device": "auto", "max_hours": None})
-    assert runner.is_done(task)
-    assert not runner.is_done(other)
+    assert folders.is_done(task)
+    assert not folders.is_done(other)
     # Where and how long changes nothing; each seed has a folder of its own.
     for same in ({"DEVICE": "cpu"}, {"MAX_HOURS": "1"}, {"SEEDS": "[7]"}):
         assert plan(**same).fingerprint == task.fingerprint
-        assert runner.is_done(plan(**same)) == ("SEEDS" not in same)
+        assert folders.is_done(plan(**same)) == ("SEEDS" not in same)
 
 
 @pytest.mark.notebooks
@@ -520,15 +570,15 @@ def test_newer_results_make_what_read_them_due_again(tmp_path):
     by_title = {task.title: task for task in planned}
     for at, task in enumerate(planned):
         finish(task, float(at))
-    assert all(map(runner.is_done, planned))
+    assert all(map(folders.is_done, planned))
     finish(by_title["14_retraining/CNN-LSTM-400"], 100.0)
-    assert not runner.is_done(by_title["15_ensembles"])
-    assert runner.is_done(by_title["14_retraining/LSTM-448-d80"])
+    assert not folders.is_done(by_title["15_ensembles"])
+    assert folders.is_done(by_title["14_retraining/LSTM-448-d80"])
     finish(by_title["11_lstm_448/fast-42"], 100.0)  # which retraining does not start from
-    assert runner.is_done(by_title["14_retraining/LSTM-448-d80"])
+    assert folders.is_done(by_title["14_retraining/LSTM-448-d80"])
     finish(by_title["11_lstm_448/seed-42"], 100.0)
-    assert not runner.is_done(by_title["14_retraining/LSTM-448-d80"])
-    assert runner.is_done(by_title["14_retraining/LSTM-424-d80"])
+    assert not folders.is_done(by_title["14_retraining/LSTM-448-d80"])
+    assert folders.is_done(by_title["14_retraining/LSTM-424-d80"])
 
 
 @pytest.mark.parametrize(
@@ -550,14 +600,14 @@ def test_a_newer_list_or_checkpoint_makes_what_read_it_due_again(tmp_path, name,
     path.touch()
     os.utime(path, (1.0, 1.0))
     finish(task, 2.0)
-    assert runner.is_done(task)
+    assert folders.is_done(task)
     state = task.run_dir / "checkpoint.pt"
     state.touch()
-    runner.prepare(task)
+    folders.prepare(task)
     assert state.exists()
     os.utime(path, (3.0, 3.0))
-    assert not runner.is_done(task)
-    runner.prepare(task)  # a training begun with the older one does not go on
+    assert not folders.is_done(task)
+    folders.prepare(task)  # a training begun with the older one does not go on
     assert not state.exists()
     (moved,) = (tmp_path / "results" / "replaced").glob("*/12_lstm_456/seed-42/checkpoint.pt")
     assert (moved.parent / "metrics.json").exists()
@@ -584,14 +634,13 @@ class Scripted:
 
 
 class Crowded(Scripted):
-    """The same, where others are at work on the same folders: first there is no room."""
+    """The same for real attempts, where others work on the same folders: first there is no room."""
 
     shared = True
 
-    def __init__(self, others: Callable[[], None]):
+    def __init__(self, others: Callable[[], None] = lambda: None):
         super().__init__({})
         self.others, self.looks = others, 0
-        self.found: list[list[str]] = []
 
     def slots(self) -> int:
         self.looks += 1
@@ -600,51 +649,85 @@ class Crowded(Scripted):
         return int(self.looks > 1)
 
     def submit(self, task: tasks.Task) -> Future:
-        self.found.append(sorted(path.name for path in task.run_dir.iterdir()))
-        return super().submit(task)
+        future = Future()
+        future.set_result(attempt.attempt(task, kernels=Kernels()))
+        return future
 
 
-def test_what_others_finish_while_there_is_no_room_is_not_run_over(tmp_path, monkeypatch):
-    """Another client of the cluster runs the same notebook with other settings."""
+@pytest.fixture
+def executed(monkeypatch):
+    """What was in the folders of tasks when their notebooks began, which are over at once."""
+    found: list[list[str]] = []
+
+    def execute(task: tasks.Task, **options) -> tuple[str, ...]:
+        found.append(sorted(path.name for path in task.run_dir.iterdir()))
+        finish(task, time.time())
+        return ()
+
+    monkeypatch.setattr(attempt, "execute", execute)
     monkeypatch.setattr(runner, "LOOK_SECONDS", 0.01)
+    return found
+
+
+@pytest.mark.parametrize("values", [{"SUBSET": 9}, {"SUBSET": 7}], ids=["other", "same"])
+def test_what_others_finish_while_there_is_no_room_is_not_run_over(tmp_path, executed, values):
+    """Another client of the cluster runs the same notebook, with these settings."""
     project = Project(tmp_path, {"00_good": GOOD})
-    (ours,), (other,) = project.plan(), project.plan({"SUBSET": 9})
+    (ours,), (other,) = project.plan(), project.plan(values)
     held = contextlib.ExitStack()
     held.enter_context(lease.hold(other.run_dir, status.LEASE))
 
     def finish_theirs() -> None:
         held.close()
-        finish(other, 1.0)
+        finish(other, time.time())
 
-    places = Crowded(finish_theirs)
-    (outcome,) = runner.run([ours], places, say=[].append)
-    assert (outcome.state, places.found) == ("done", [["status.json"]])
-    (moved,) = (tmp_path / "results" / "replaced").glob("*/00_good/seed-42/metrics.json")
-    assert json.loads(moved.read_text())["settings_fingerprint"] == other.fingerprint
+    (outcome,) = runner.run([ours], Crowded(finish_theirs), say=[].append)
+    assert outcome.state == "done"
+    moved = (tmp_path / "results" / "replaced").glob("*/00_good/seed-42/metrics.json")
+    if values == {"SUBSET": 7}:
+        assert executed == [] == list(moved)
+    else:
+        assert executed == [[".batch.lease", ".begun", "status.json"]]
+        (theirs,) = moved
+        assert json.loads(theirs.read_text())["settings_fingerprint"] == other.fingerprint
 
 
 @pytest.mark.parametrize("looks", [1, 2])
 def test_a_folder_that_another_client_takes_at_that_moment_is_waited_for(
-    looks, tmp_path, monkeypatch
+    looks, tmp_path, executed, monkeypatch
 ):
     """It looked free, and when it is made ready it is not."""
-    monkeypatch.setattr(runner, "LOOK_SECONDS", 0.01)
     project = Project(tmp_path, {"00_good": GOOD})
-    prepare, taken = runner.prepare, iter([False] * (looks - 1) + [True])
+    prepare, taken = folders.prepare, iter([False] * (looks - 1) + [True])
 
     def late(task: tasks.Task) -> None:
         if next(taken, False):
             raise lease.Held(f"{task.run_dir} is in use")
         prepare(task)
 
-    monkeypatch.setattr(runner, "prepare", late)
-    (outcome,) = runner.run(project.plan(), Crowded(lambda: None), say=[].append)
-    assert outcome.state == "done"
+    monkeypatch.setattr(folders, "prepare", late)
+    (outcome,) = runner.run(project.plan(), Crowded(), say=[].append)
+    assert (outcome.state, len(executed)) == ("done", 1)
+
+
+def test_who_lost_its_folder_meanwhile_writes_nothing_more(tmp_path, executed, monkeypatch):
+    """It was suspended for so long that another took it for dead."""
+    (task,) = Project(tmp_path, {"00_good": GOOD}).plan()
+
+    def taken(task: tasks.Task, **options) -> tuple[str, ...]:
+        lease.lease_file(task.run_dir, status.LEASE).write_text("another's")
+        (task.run_dir / "status.json").write_text("another's")
+        return ("its own failure",)
+
+    monkeypatch.setattr(attempt, "execute", taken)
+    assert attempt.attempt(task, kernels=Kernels()).state == attempt.HELD
+    assert (task.run_dir / "status.json").read_text() == "another's"
 
 
 def test_a_retraining_begins_anew_when_this_batch_makes_what_it_starts_from(tmp_path):
     class Finishing(Scripted):
         def submit(self, task: tasks.Task) -> Future:
+            folders.prepare(task)  # as an attempt does
             begun.append((task.title, (task.run_dir / "checkpoint.pt").exists()))
             finish(task, float(len(begun)))
             return super().submit(task)
@@ -745,11 +828,11 @@ def test_notebooks_are_found_by_number_and_ordered_by_need():
 
 def test_status_believes_no_file_without_what_belongs_to_it(tmp_path):
     folder = tmp_path / "run" / "00_data" / "list"
-    Status("00_data", "list", "running", started=1.0, heartbeat=time.time()).write(folder)
+    Status("00_data", "list", "running", started=1.0).write(folder)
     with lease.hold(folder, status.LEASE):
         assert status.told(folder, Status.read(folder)) == ("running", "")
         assert "running" in status.report(tmp_path)
-    assert status.told(folder, Status.read(folder))[0] == "stopped"  # whatever its heartbeat says
+    assert status.told(folder, Status.read(folder))[0] == "stopped"
     assert "stopped" in status.report(tmp_path, "run")
     (tmp_path / "empty").mkdir()
     assert status.report(tmp_path, "empty") == "Nothing has been run yet."
@@ -893,9 +976,14 @@ def test_who_asks_twice_to_stop_is_not_shown_a_traceback(again, tmp_path, capsys
     assert [signal.getsignal(number) for number in command.STOPPING] == before
 
 
-@pytest.mark.parametrize("when", [(estimate, "estimate"), (doctor, "warn"), (summary, "summarize")])
 @pytest.mark.parametrize(
-    ("error", "code"), [(KeyboardInterrupt(), 130), (cluster.Lost("all are gone"), 3)]
+    ("when", "error", "code"),
+    [
+        ((estimate, "estimate"), KeyboardInterrupt(), 130),
+        ((doctor, "warn"), KeyboardInterrupt(), 130),
+        ((doctor, "warn"), cluster.Lost("all are gone"), 3),
+        ((summary, "summarize"), KeyboardInterrupt(), 130),
+    ],
 )
 def test_stopped_before_or_after_the_notebooks_it_says_so(
     when, error, code, tmp_path, capsys, monkeypatch
@@ -910,6 +998,21 @@ def test_stopped_before_or_after_the_notebooks_it_says_so(
     monkeypatch.setattr(*when, stop)
     assert command.main(["run", "--profile", "smoke", "--only", "00"], tmp_path) == code
     assert "Run the same command again to go on." in capsys.readouterr().err
+
+
+def test_without_an_estimate_the_notebooks_run_all_the_same(tmp_path, capsys, monkeypatch):
+    shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
+
+    def fail(*arguments, **options):
+        raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate")
+
+    begun = []
+    monkeypatch.setattr(doctor, "warn", lambda root: begun.append("doctor"))
+    monkeypatch.setattr(runner, "run", lambda *arguments, **options: begun.append("run") or [])
+    monkeypatch.setattr(estimate, "estimate", fail)
+    assert command.main(["run", "--profile", "smoke", "--only", "00"], tmp_path) == 0
+    assert begun == ["doctor", "run"]
+    assert "No estimate: CUDA out of memory.\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("arguments", [["tset"], ["test", "--fast"], ["--profile", "fast"], ["-x"]])

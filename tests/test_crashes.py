@@ -24,11 +24,16 @@ FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 TELL = "Path(RUN_DIR, 'kernel').write_text(str(os.getpid()))"
 SLEEP = "while not Path(RUN_DIR, 'go').exists(): time.sleep(0.1)"
+SAVES = f"""try:
+    {SLEEP}
+except KeyboardInterrupt:
+    Path(RUN_DIR, "saved").touch()
+    raise"""
 
 
 def long_project(root: Path) -> Project:
     """The first notebook takes until there is a file called go."""
-    return Project(root, {"00_long": [IMPORTS, TELL, SLEEP, *GOOD[1:]], "01_next": GOOD})
+    return Project(root, {"00_long": [IMPORTS, TELL, SAVES, *GOOD[1:]], "01_next": GOOD})
 
 
 def run_long_project(root: str) -> None:
@@ -72,6 +77,7 @@ def test_a_run_that_is_stopped_is_told_and_goes_on(tmp_path, how):
     else:
         assert (state, why) == ("partial", "interrupted; run again to go on")
         assert not lease.lease_file(first, status.LEASE).exists()
+    assert (first / "saved").exists() == (how != signal.SIGKILL)  # as a training saves its state
     assert Status.read(second).state == "pending"
     assert not (first / "metrics.json").exists()
     wait_for(lambda: not is_running(kernel))

@@ -225,7 +225,10 @@ def test_failed_missing_and_apart_are_told(page):
     assert "Figures not drawn: 1, 2" in page.text
     assert "The results rest on different configurations, so these are not compared" in page.text
     assert "apart-1-72" in page.anchors
-    assert "11 notebooks done, 2 unfinished or failed" in page.text
+    assert (
+        "Of its folders 11 are done and 2 unfinished or failed; 8 notebooks were not run"
+        in page.text
+    )
 
 
 def test_own_choices_stand_beside_the_papers(page, site):
@@ -276,8 +279,22 @@ def test_what_cannot_be_read_is_told(tmp_path):
     assert "there is no readable metrics.json" in text
 
 
+def test_folders_of_further_seeds_tell_how_far_they_are(tmp_path):
+    """They have no status of their own."""
+    first = run_folder.write(tmp_path, "11_lstm_448/seed-42", run_folder.record("LSTM-448"))
+    training = {"epochs": 3, "best_epoch": 2, "seconds": 60.0, "stop_reason": "time_limit"}
+    short = run_folder.record("LSTM-448", seed=43, training=training)
+    for seed, content in (("43", json.dumps(short)), ("44", "{")):
+        folder = first.with_name(f"seed-{seed}")
+        folder.mkdir()
+        (folder / "metrics.json").write_text(content)
+    text = Page(report.build(tmp_path)).text
+    assert "11_lstm_448/seed-43 partial stopped by the time limit after 3 epochs" in text
+    assert re.search("11_lstm_448/seed-44 unknown metrics.json (?!whole list)", text)
+
+
 def test_a_killed_notebook_is_stopped_not_running(tmp_path):
-    Status("10_lstm_424", "seed-42", "running", started=1.0, heartbeat=2.0).write(
+    Status("10_lstm_424", "seed-42", "running", started=1.0).write(
         tmp_path / "10_lstm_424" / "seed-42"
     )
     assert "10_lstm_424/seed-42 stopped" in Page(report.build(tmp_path)).text

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from cicy_utils import checkpoint, models, records, scan, training
-from cicy_utils.batch import runner, tasks
+from cicy_utils.batch import folders, runner, tasks
 from cicy_utils.splits import split_72
 from cicy_utils.training import TrainConfig
 
@@ -224,8 +224,8 @@ def test_by_command_more_trials_go_on_in_the_same_folder(tmp_path):
     runner.new_status(done, "done").write(done.run_dir)
     record = {"scan": {"trials": 2}, "settings_fingerprint": done.fingerprint}
     (done.run_dir / "metrics.json").write_text(json.dumps(record))
-    assert runner.is_done(done)
-    assert not runner.is_done(task(3))
+    assert folders.is_done(done)
+    assert not folders.is_done(task(3))
     assert task(3).identity == done.identity  # so that the folder is not put away
 
 

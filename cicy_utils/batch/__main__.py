@@ -14,13 +14,14 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from cicy_utils import files
+from cicy_utils import files, lease
 from cicy_utils.batch import cluster, profiles
 
 if TYPE_CHECKING:
     from cicy_utils.batch import runner
 
 ROOT = Path(__file__).resolve().parents[2]
+REPORT_SECONDS = 120  # for which one waits for another that writes tables and report
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 Result = TypeVar("Result")
@@ -174,23 +175,28 @@ def run(options: argparse.Namespace, root: Path, stack: ExitStack) -> int:
         if len(waiting) < len(planned):
             print(f"{len(planned) - len(waiting)} of them are done already.")
         if waiting:
-            here = not isinstance(places, cluster.Workers)
-            expected = without_a_trace(partial(estimate.estimate, here=here), waiting)
-            print(f"Estimate: {expected}.", flush=True)
             files.require_writable(run_dir)
-            files.require_room(run_dir, expected.bytes)
             if isinstance(places, cluster.Workers):
                 places.require_folder(run_dir)
             without_a_trace(doctor.warn, root)
+            here = not isinstance(places, cluster.Workers)
+            try:
+                expected = without_a_trace(partial(estimate.estimate, here=here), waiting)
+            except RuntimeError as error:  # a GPU without room for it, say
+                print(f"No estimate: {str(error).strip().splitlines()[0]}", flush=True)
+            else:
+                print(f"Estimate: {expected}.", flush=True)
+                files.require_room(run_dir, expected.bytes)
         outcomes = runner.run(planned, places, say=say)
     except (ValueError, FileNotFoundError) as error:
         print(f"bash run_all.sh: {error}", file=sys.stderr)
         return 2
     try:
-        print(summary.summarize(profile, run_dir, outcomes), flush=True)
-        if report(run_dir.name, run_dir.parent):
-            return 1
-    except OSError as error:  # the results are in their folders all the same
+        with lease.hold(run_dir, "report", wait=REPORT_SECONDS):  # others may end at this moment
+            print(summary.summarize(profile, run_dir, outcomes), flush=True)
+            if report(run_dir.name, run_dir.parent):
+                return 1
+    except (OSError, lease.Held) as error:  # the results are in their folders all the same
         print(f"bash run_all.sh: no table and report could be written: {error}", file=sys.stderr)
         return 1
     states = {outcome.state for outcome in outcomes} - {*runner.DONE}

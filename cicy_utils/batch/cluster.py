@@ -175,8 +175,8 @@ def connect(
 
 
 def _reason(error: Exception) -> str:
-    """The innermost cause of an error, on one line."""
-    while error.__cause__:
+    """The innermost cause of an error that says something, on one line."""
+    while error.__cause__ and str(error.__cause__).strip():
         error = error.__cause__
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
@@ -232,14 +232,15 @@ class Workers:
         mark.touch()
         try:
             answers = self.cluster.client.run(
-                _look_for, str(mark), workers=list(self.cluster.workers())
+                _look_for, str(mark), workers=list(self.cluster.workers()), on_error="return"
             )
         finally:
             mark.unlink(missing_ok=True)
         for address, answer in answers.items():
             if answer:
+                why = _reason(answer) if isinstance(answer, Exception) else answer
                 raise ValueError(
-                    f"the worker {address} cannot use {run_dir} ({answer}); all machines need "
+                    f"the worker {address} cannot use {run_dir} ({why}); all machines need "
                     "this clone in the same folder, shared between them"
                 )
 

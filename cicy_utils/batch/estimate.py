@@ -64,7 +64,7 @@ def estimate(tasks: Sequence[Task], *, here: bool = True) -> Estimate:
     size = NOTEBOOK_BYTES * len(tasks)
     trained = [task for task in tasks if task.model]
     if not trained:
-        return Estimate(seconds, size, "")
+        return Estimate(seconds if here else None, size, "")
     weights = {task.run_dir: models.count_weights(_network(task)) for task in trained}
     per_second = {}  # how many weights a kind uses
     for kind in {_is_graph(task) for task in trained} if here else ():
@@ -73,7 +73,8 @@ def estimate(tasks: Sequence[Task], *, here: bool = True) -> Estimate:
         rate, device = samples_per_second(timed)
         per_second[kind] = rate * weights[timed.run_dir]
     for task in trained:
-        n = task.settings["SUBSET"] or LIST_SIZE
+        subset = task.settings["SUBSET"]
+        n = LIST_SIZE if subset is None else subset
         split = splits.split_80 if task.settings.get("RETRAIN") else splits.split_72
         parts = split(n, task.settings["SPLIT_SEED"]).sizes
         passes = (parts["train"] + parts["validation"] * FORWARD_SHARE) * _recipe(task).max_epochs

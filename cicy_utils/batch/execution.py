@@ -14,6 +14,7 @@ import re
 import signal
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -37,6 +38,7 @@ HTML_FILE = "notebook.html"
 DRAFT_FILE = ".running.ipynb"
 KERNEL_START_SECONDS = 120
 ERROR_LINES = 6  # of a traceback, its last ones
+SAVE_SECONDS = 5  # for a training to finish its step and write its state
 
 KERNEL_ENVIRONMENT = {
     "CICY_BATCH": "1",  # plain lines of progress instead of bars
@@ -75,12 +77,25 @@ class Kernels:
                 self._groups -= own
 
     def stop(self) -> None:
-        """End every kernel with whatever it started, and let none begin."""
-        self.stopped = True
+        """End every kernel with whatever it started, and let none begin.
+
+        Trainings are asked first, as by Ctrl-C, and have some seconds to save their state.
+        """
+        asked, self.stopped = self.stopped, True
+        try:
+            if not asked:
+                self._signal(signal.SIGINT)
+                end = time.monotonic() + SAVE_SECONDS
+                while self._groups and time.monotonic() < end:
+                    time.sleep(0.1)
+        finally:
+            self._signal(signal.SIGKILL)
+
+    def _signal(self, number: int) -> None:
         with self._lock:
             for group in self._groups:
                 with suppress(ProcessLookupError, PermissionError):
-                    os.killpg(group, signal.SIGKILL)
+                    os.killpg(group, number)
 
 
 @contextmanager
@@ -108,14 +123,10 @@ def execute(
         kernels: where the kernel is noted while it runs.
         environment: variables for the kernel, besides those of this process.
         cell_timeout: seconds that one cell may take; None for any.
-
-    Raises:
-        OSError: what an earlier run left cannot be removed.
     """
     # The kernel of this environment, not one of the user's own; it is this process that looks.
     os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")
-    for folder in task.folders:
-        (folder / METRICS_FILE).unlink(missing_ok=True)
+    before = {folder: _written(folder / METRICS_FILE) for folder in task.folders}
     error: list[str] = []
     timed_out = False
     with ExitStack() as stack:
@@ -159,7 +170,7 @@ def execute(
         unsaved = _keep(draft, task.run_dir / NOTEBOOK_FILE)
         if timed_out and not unsaved:
             error = [f"the notebook ended in this cell: {_last_begun_cell(task)}", *error]
-        error = error or unsaved or _unfinished_cell(task) or _missing_results(task)
+        error = error or unsaved or _unfinished_cell(task) or _missing_results(task, before)
     try:
         write_html(task, error)
     except Exception as failure:
@@ -243,9 +254,24 @@ def _first_line(cell: nbformat.NotebookNode) -> str:
     return cell.source.strip().splitlines()[0]
 
 
-def _missing_results(task: Task) -> list[str]:
-    """What is wrong with metrics.json after the last cell, in any of the folders."""
+def _missing_results(task: Task, before: Mapping[Path, tuple | None]) -> list[str]:
+    """What is wrong with metrics.json after the last cell, in any of the folders.
+
+    before: what ``_written`` said of them then.
+    """
     for folder, settings in task.expected.items():
-        if fault := fault_of_results(folder, task.fingerprint, settings):
+        fault = fault_of_results(folder, task.fingerprint, settings)
+        if not fault and _written(folder / METRICS_FILE) == before[folder]:
+            fault = f"{METRICS_FILE} is that of an earlier run"
+        if fault:
             return [f"the notebook ran to its end, but {fault}"]
     return []
+
+
+def _written(path: Path) -> tuple[int, int] | None:
+    """Which file this is, and when it was written; None if there is none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_mtime_ns

@@ -39,6 +39,7 @@ class Notebook:
             what ``recipes.variant`` makes of recipe and seed.
         model: the paper's name of the model it trains; None if it trains none.
         after: notebooks whose results it reads if they are there; it runs after them.
+        files: of the project that it reads, as patterns.
         variants: name of the run folder to what is run there, if that is not one task only.
     """
 
@@ -46,6 +47,7 @@ class Notebook:
     variant: str = ""
     model: str | None = None
     after: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
     variants: Mapping[str, Variant] = field(default_factory=dict)
 
     @property
@@ -116,7 +118,9 @@ NOTEBOOKS = {
         after=(*MODEL_NOTEBOOKS, "13_cross_validation", "14_retraining", "18_graph_64"),
     ),
     "16_hidden_size_scan": Notebook(kind="scan", variant="{MODEL}", model="LSTM-448"),
-    "17_reference": Notebook(kind="reference", variant="weights"),
+    "17_reference": Notebook(
+        kind="reference", variant="weights", files=("results/reference/*/*/reference.json",)
+    ),
     "18_graph_64": Notebook(kind="fast", variant="{VARIANT}", model="Graph-64"),
 }
 

@@ -10,7 +10,7 @@ import math
 import os
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -23,7 +23,7 @@ from cicy_utils import figures, paper, paper_tables, scan, tables
 from cicy_utils.batch import profiles
 from cicy_utils.batch.execution import HTML_FILE
 from cicy_utils.batch.status import FILE_NAME as STATUS_FILE
-from cicy_utils.batch.status import Status, require_run, told
+from cicy_utils.batch.status import Status, cut_short, require_run, told
 from cicy_utils.data import HODGE_NAMES
 from cicy_utils.files import write_text
 from cicy_utils.metrics import ACCURACIES, DECODINGS, EVERY_ACCURACY
@@ -86,13 +86,13 @@ class Link:
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a grid; published says whether it is a row of the paper."""
+    """A row of a grid; a baseline is what needs no network."""
 
     name: Link
     note: str
     cells: Sequence[Cell]
     runs: Sequence[Link] = ()
-    published: bool = True
+    baseline: bool = False
 
 
 @dataclass
@@ -125,12 +125,12 @@ class Grid:
 
 @dataclass(frozen=True)
 class Place:
-    """A notebook of the run: where it is and how far it has come."""
+    """A folder of the run: which notebook's it is and how far that has come."""
 
     name: Link
     state: str
     duration: str
-    label: str
+    label: str | None  # None where nothing tells what was run
     error: str
     metrics: Link | None
     record: dict[str, Any] = field(repr=False)
@@ -384,7 +384,7 @@ class Report:
             ]
             solid = record["kind"] != "baseline"
             note = _note(paper.key(record), [record])
-            rows.append(Row(self._name(record), note, cells, [self._source(record)], solid))
+            rows.append(Row(self._name(record), note, cells, [self._source(record)], not solid))
         heads = [(name, [_measure(m) for m in measures]) for name in DECODINGS]
         heads.append((f"gain of {best} over", list(others)))
         grid = Grid("decodings", "Exact relations", heads, rows, _labels(shown))
@@ -447,12 +447,10 @@ class Report:
     def _ranking(self, records: Sequence[dict], split: int, anchor: str, title: str) -> Grid:
         frame = paper_tables.ranking(split, records)
         grid = self._grid(frame, records, anchor, title, sides=("ours", "published"))
-        rows = [
-            Row(Link(f"{rank}. {row.name.text}", row.name.address), row.note, row.cells,
-                row.runs, row.published)
+        grid.rows = [
+            replace(row, name=replace(row.name, text=f"{rank}. {row.name.text}"))
             for rank, row in enumerate(grid.rows, start=1)
-        ]  # fmt: skip
-        grid.rows = rows
+        ]
         return grid
 
     def _grid(
@@ -485,7 +483,7 @@ class Report:
                         for cell in _cells(frame.loc[(*name, measure)], measure, shown[measure])
                     ],
                     [self._source(record) for record in runs],
-                    name[0] not in paper_tables.BASELINES,
+                    name[0] in paper_tables.BASELINES,
                 )
             )
         heads = [(_measure(measure), shown[measure]) for measure in measures]
@@ -523,16 +521,20 @@ class Report:
 
     def _place(self, folder: Path) -> Place:
         status, record = Status.read(folder), found_metrics(folder)
-        state, why = ("done" if "label" in record else "unknown"), ""
         if status:
             state, why = told(folder, status)
+        elif why := cut_short(folder):  # of a further seed
+            state = "partial"
+        else:
+            state = "done" if "label" in record else "unknown"
+        seconds = status.seconds(folder) if status else 0.0
         title = f"{folder.parent.name}/{folder.name}"
         metrics = folder / METRICS_FILE
         return Place(
             name=self._link(title, folder / HTML_FILE),
             state=state,
-            duration=duration(status.seconds) if status and status.seconds else "",
-            label=record.get("label", ""),
+            duration=duration(seconds) if seconds else "",
+            label=record.get("label"),
             error=why,
             metrics=self._link(METRICS_FILE, metrics) if metrics.is_file() else None,
             record=record | {"notebook": folder.parent.name},

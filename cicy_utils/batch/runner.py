@@ -8,34 +8,26 @@ from __future__ import annotations
 
 import os
 import queue
-import shutil
 import socket
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
 from cicy_utils import lease
-from cicy_utils.batch.attempt import (
-    HELD,
-    ORPHAN_SECONDS,
-    Outcome,
-    attempt,
-    is_done,
-    new_status,
-    outdated,
-)
+from cicy_utils.batch import folders
+from cicy_utils.batch.attempt import HELD, Outcome, attempt, new_status
 from cicy_utils.batch.execution import Kernels
 from cicy_utils.batch.profiles import pattern
 from cicy_utils.batch.status import LEASE, Status, fault_of_results, last_epoch
 from cicy_utils.batch.tasks import Task
 from cicy_utils.places import cores
-from cicy_utils.records import METRICS_FILE, duration
+from cicy_utils.records import duration
 
-REPLACED = "replaced"  # results/replaced/ takes the folders of runs made again otherwise
 PROGRESS_SECONDS = 20
 LOOK_SECONDS = 1.0  # between two looks at workers and at folders that others have in use
 DONE = ("done", "skipped")
@@ -176,24 +168,30 @@ class Batch:
                     self._tell()
                     line = time.monotonic() + self.progress_seconds
         except BaseException:
-            self.places.stop()
+            with suppress(Exception):  # what is told is why
+                self.places.stop()
             raise
         return [self.outcomes[task.run_dir] for task in self.tasks]
 
     def _prepare(self) -> None:
-        """Settle what is done, and make the folders of everything else ready."""
+        """Settle what is done, and make the folders of everything else ready.
+
+        An attempt does so once more: what a task reads, or whoever else works on its folders where
+        they are shared, may have changed them.
+        """
         self.waiting = due(self.tasks)
         for task in self.tasks:
             if task not in self.waiting:
                 self.say(f"{self._head(task)}: done before with the same settings")
                 self.outcomes[task.run_dir] = Outcome(task, "skipped")
-            elif not (self.places.shared and in_use(task)):
-                try:
-                    prepare(task)
-                except (OSError, lease.Held) as error:
-                    # On shared places a folder is made ready again before it is given away.
-                    if not (self.places.shared and isinstance(error, lease.Held)):
-                        self.broken[task.run_dir] = str(error)
+                continue
+            try:
+                with folders.held(task):
+                    folders.prepare(task)
+                    new_status(task, "pending").write(task.run_dir)
+            except (OSError, lease.Held) as error:
+                if not (self.places.shared and isinstance(error, lease.Held)):
+                    self.broken[task.run_dir] = str(error)
 
     def _begin(self) -> None:
         """Give away what can be run now, and settle what cannot be run."""
@@ -207,8 +205,6 @@ class Batch:
                 self.outcomes[task.run_dir] = outcome
             elif room > 0 and self._is_free(task):
                 self.waiting.remove(task)
-                if self._looks_different(task) and self._is_settled(task):
-                    continue
                 self.say(f"{self._head(task)}: {self.places.word}")
                 self.begun[task.run_dir] = time.monotonic()
                 self.running[self.places.submit(task)] = task
@@ -249,40 +245,12 @@ class Batch:
 
     def _is_free(self, task: Task) -> bool:
         """Whether nobody else is at work on a task, where somebody may be: then it waits."""
-        if not self.places.shared or not (why := in_use(task)):
+        if not self.places.shared or not (why := folders.in_use(task)):
             return True
         if task.run_dir not in self.awaited:
             self.awaited.add(task.run_dir)
             self.say(f"{self._head(task)}: waits, {why}")
         return False
-
-    def _looks_different(self, task: Task) -> bool:
-        """Whether its folder, or what it reads, may have changed since the folder was made ready.
-
-        On shared places others may have worked on it, before it was looked at or after.
-        """
-        made = (o.task for o in self.outcomes.values() if o.state != "skipped")
-        return self.places.shared or any(other.is_one_of(task.reads) for other in made)
-
-    def _is_settled(self, task: Task) -> bool:
-        """Settle a task if it is done by now, or broken; else make its folder ready again.
-
-        One whose folder another took at this moment waits once more, which settles it for now.
-        """
-        try:
-            if is_done(task):
-                self.outcomes[task.run_dir] = Outcome(task, "done")
-            else:
-                prepare(task)
-                return False
-        except (OSError, lease.Held) as error:
-            if self.places.shared and isinstance(error, lease.Held):
-                self.waiting.insert(0, task)
-                return True
-            self.outcomes[task.run_dir] = Outcome(task, "failed", (str(error),))
-        outcome = self.outcomes[task.run_dir]
-        self.say(f"{self._head(task)}: {', '.join((outcome.state, *outcome.error))}")
-        return True
 
     def _without_running(self, task: Task) -> Outcome | None:
         """How a task ends that cannot be run; None for one that can."""
@@ -313,62 +281,9 @@ def due(tasks: Sequence[Task]) -> list[Task]:
     """Those that are not done, or that read what is to run now."""
     found: list[Task] = []
     for task in tasks:
-        if not is_done(task) or any(other.is_one_of(task.reads) for other in found):
+        if not folders.is_done(task) or any(other.is_one_of(task.reads) for other in found):
             found.append(task)
     return found
-
-
-def prepare(task: Task) -> None:
-    """Make the folders of a task ready: what it left there itself goes on, all else moves away.
-
-    Raises:
-        Held: another process is at work on it.
-        OSError: the folder cannot be written.
-    """
-    with lease.hold(task.run_dir, LEASE):
-        there = [folder for folder in task.folders if folder.is_dir()]
-        others = [folder for folder in there if not _is_own(folder, task)]
-        for folder in others:
-            lease.require_free(folder, wait=ORPHAN_SECONDS)
-        run_dir = task.run_dir.parents[1]
-        stamp = time.strftime("%Y%m%d-%H%M%S")
-        place = run_dir.parent / REPLACED / f"{run_dir.name}-{stamp}" / task.name
-        for folder in others:
-            (place / folder.name).mkdir(parents=True, exist_ok=True)
-            for entry in folder.iterdir():
-                if entry != lease.lease_file(folder, LEASE):
-                    shutil.move(entry, place / folder.name / entry.name)
-        new_status(task, "pending").write(task.run_dir)
-
-
-def _is_own(folder: Path, task: Task) -> bool:
-    """Whether a task itself left behind whatever is in one of its folders.
-
-    A folder's status tells. Results without one, such as those of a second seed, are its own if
-    they are of the same settings and hold a state to go on from: those that come with the project
-    do not. What is neither was begun along with the run folder.
-    """
-    from cicy_utils.checkpoint import STATE_FILE  # slow to import: it brings torch
-
-    if (folder / STATE_FILE).exists() and outdated(task, folder):
-        return False  # a training goes on from what it was begun with, or not at all
-    if status := Status.read(folder):
-        return status.fingerprint == task.fingerprint
-    if (folder / METRICS_FILE).exists():
-        goes_on = (folder / STATE_FILE).exists()
-        return goes_on and not fault_of_results(folder, task.fingerprint, {})
-    return folder == task.run_dir or _is_own(task.run_dir, task)
-
-
-def in_use(task: Task) -> str:
-    """Who is at work on one of the folders of a task, in words; "" if nobody is."""
-    kinds = [(folder, name) for folder in task.folders for name in (LEASE, "training")]
-    for folder, name in kinds:
-        try:
-            lease.require_free(folder, name)
-        except lease.Held as held:
-            return str(held)
-    return ""
 
 
 def environments(jobs: int) -> list[dict[str, str]]:

@@ -1,9 +1,9 @@
 """status.json: how far a notebook of a run has come.
 
 One file in each results/<run>/<notebook>/<variant>/, replaced in one step. While a notebook runs,
-its run folder is held by a lease (see :mod:`cicy_utils.lease`) and the file is renewed every few
-seconds; one that says "running" without such a lease tells of a process that was killed. One that
-says "done" is believed only while metrics.json is there and of the same settings.
+its run folder is held by a lease (see :mod:`cicy_utils.lease`); a file that says "running" without
+one tells of a process that was killed. One that says "done" is believed only while metrics.json is
+there and of the same settings.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Status:
         fingerprint: of them, as metrics.json has it.
         source: sha256 of the notebook's source file.
         seeds: that it trains with, in a folder for each; empty for a notebook without.
-        started, heartbeat, finished: seconds since the epoch, None before that.
+        started, finished: seconds since the epoch, None before that.
         error: last lines of what went wrong.
         host, pid: the process that wrote the file.
     """
@@ -59,7 +59,6 @@ class Status:
     source: str = ""
     seeds: list[int] = field(default_factory=list)
     started: float | None = None
-    heartbeat: float | None = None
     finished: float | None = None
     error: list[str] = field(default_factory=list)
     host: str = field(default_factory=socket.gethostname)
@@ -85,18 +84,23 @@ class Status:
             return None
         return status if status.state in STATES else None
 
-    @property
-    def seconds(self) -> float:
-        """How long it ran, or has been running."""
-        return (self.finished or self.heartbeat or 0) - self.started if self.started else 0.0
+    def seconds(self, folder: Path) -> float:
+        """How long it ran, or has been running until its lease was last renewed."""
+        if self.started is None:
+            return 0.0
+        seen = lease.look(lease.lease_file(folder, LEASE))
+        end = self.finished or (seen.renewed / 1e9 if seen else self.started)
+        return max(0.0, end - self.started)
 
 
 def told(folder: Path, status: Status) -> tuple[str, str]:
     """The state that a status file and the files beside it come to, and why it is not its own."""
     if status.state == "running" and not is_running(folder):
         return STOPPED, "its process is gone"
-    if status.state == "done" and (fault := fault_of_results(folder, status.fingerprint, {})):
-        return "failed", fault
+    if status.state == "done":
+        for one in status.folders(folder):
+            if fault := fault_of_results(one, status.fingerprint, {}):
+                return "failed", fault if one == folder else f"{one.name}: {fault}"
     return status.state, status.error[-1] if status.error else ""
 
 
@@ -205,7 +209,8 @@ def report(results: Path, run: str | None = None) -> str:
         if state == "failed":
             detail = why
         title = f"{status.notebook}/{status.variant}"
-        lines.append(f"{name:12} {title:30} {state:8} {duration(status.seconds):>14}  {detail}")
+        time = duration(status.seconds(folder))
+        lines.append(f"{name:12} {title:30} {state:8} {time:>14}  {detail}")
     return "\n".join(line.rstrip() for line in lines) or "Nothing has been run yet."
 
 

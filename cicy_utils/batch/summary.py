@@ -78,9 +78,12 @@ def _markdown_table(table: pd.DataFrame) -> list[str]:
         shown["label"] = "run"
         kinds = table["label"].str.split(":").str[0].replace("", "the paper's recipe")
         table = table.assign(label=kinds)
+    if table["model"].duplicated().any():  # several seeds
+        head.insert(1, "folder")
+        shown = {"model": "model", "variant": "folder"} | shown
     rows = [[_text(column, value) for column, value in row.items()] for row in _rows(table, shown)]
     widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
-    left = [column in ("model", "label") for column in shown]
+    left = [column in ("model", "variant", "label") for column in shown]
     rule = [
         "-" * width if is_left else "-" * (width - 1) + ":"
         for width, is_left in zip(widths, left, strict=True)

@@ -50,7 +50,8 @@ class Task:
     """A notebook to run: its source, its folder, what papermill injects, and all settings.
 
     title: the notebook, with the variant where it has several; needs: notebooks, or patterns of
-    their variants, without which it cannot run; reads: patterns of all whose results it uses.
+    their variants, without which it cannot run; reads: patterns of all whose results it uses;
+    files: patterns of other files that it reads.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Task:
     model: str | None = None
     needs: tuple[str, ...] = ()
     reads: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
 
     @property
     def variant(self) -> str:
@@ -181,6 +183,7 @@ def plan(
                 model=variant.model and settings.get("MODEL", variant.model),
                 needs=needs,
                 reads=tuple(map(profiles.pattern, (*needs, *entry.after))),
+                files=entry.files,
             )
             tasks.append(task)
     order = profiles.FIRST.get(profile, ())
@@ -273,7 +276,7 @@ def from_text(notebook: str, name: str, text: str, default: Any) -> Any:
         return text
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         expected = TYPE_NAMES.get(wanted, "a literal")
         raise ValueError(f"{notebook}: {name} is {expected}, not {text!r}") from None
 

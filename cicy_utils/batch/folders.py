@@ -1,0 +1,171 @@
+"""Run folders: whether a task is done in its own, whose what is there is, and what moves away."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from cicy_utils import lease
+from cicy_utils.batch.status import LEASE, Status, cut_short, fault_of_results
+from cicy_utils.batch.tasks import Task
+from cicy_utils.files import write_text
+from cicy_utils.records import METRICS_FILE, found_metrics
+
+REPLACED = "replaced"  # results/replaced/ takes the folders of runs made again otherwise
+# Names the task that fills a folder. Its time stamp is the moment from which on it was filled: one
+# of the file system, as are those of the files that are read.
+BEGUN_FILE = ".begun"
+ORPHAN_SECONDS = 30  # in which a kernel whose runner was killed notices that and ends
+
+
+@contextmanager
+def held(task: Task) -> Iterator[lease.Lease]:
+    """Hold all folders of a task, and nobody else runs it; yields the lease of its run folder.
+
+    Raises:
+        Held: another process is at work on one of them.
+        OSError: one cannot be written.
+    """
+    with ExitStack() as stack:
+        leases = [stack.enter_context(lease.hold(folder, LEASE)) for folder in task.folders]
+        yield leases[0]
+
+
+def in_use(task: Task) -> str:
+    """Who is at work on one of the folders of a task, in words; "" if nobody is."""
+    kinds = [(folder, name) for folder in task.folders for name in (LEASE, "training")]
+    for folder, name in kinds:
+        try:
+            lease.require_free(folder, name)
+        except lease.Held as other:
+            return str(other)
+    return ""
+
+
+def is_done(task: Task) -> bool:
+    """Whether a folder holds this very task, finished.
+
+    A training that was cut short by its time limit or by hand is not: it can go on. Nor is
+    something that has read a file, if there is a newer one now.
+    """
+    status = Status.read(task.run_dir)
+    if status is None or status.state != "done":
+        return False
+    if (status.settings, status.source) != (task.identity, task.source_hash):
+        return False
+    for folder, settings in task.expected.items():
+        if fault_of_results(folder, task.fingerprint, settings) or cut_short(folder):
+            return False
+        metrics = found_metrics(folder)
+        if metrics.get("scan", {}).get("trials", 0) < task.settings.get("TRIALS", 0):
+            return False
+    return not _outdated(task, task.run_dir)
+
+
+def prepare(task: Task) -> None:
+    """Make the folders of a task ready: what it left there itself goes on, all else moves away.
+
+    Whoever calls this holds them.
+
+    Raises:
+        Held: a training of another process is at work in one of them.
+        OSError: one cannot be written.
+    """
+    others = [folder for folder in task.folders if not _is_own(folder, task)]
+    for folder in others:
+        lease.require_free(folder, wait=ORPHAN_SECONDS)
+    place = _new_place(task) if others else None
+    for folder in others:
+        (place / folder.name).mkdir(parents=True)
+        # What tells whose the rest is goes last: killed before that, the next call moves the rest.
+        for entry in sorted(folder.iterdir(), key=lambda entry: entry.name == BEGUN_FILE):
+            if entry != lease.lease_file(folder, LEASE):
+                shutil.move(entry, place / folder.name / entry.name)
+
+
+def begin(task: Task) -> None:
+    """Note in its folders that a task fills them, and from when on; one that goes on began before.
+
+    OSError where one cannot be written.
+    """
+    for folder in task.folders:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (_state_in(folder) and _begun_by(folder) == task.fingerprint):
+            write_text(folder / BEGUN_FILE, task.fingerprint)
+
+
+def _new_place(task: Task) -> Path:
+    """A folder in results/replaced/ for what moves away, which is not there yet."""
+    run_dir = task.run_dir.parents[1]
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    for number in itertools.count(1):
+        name = f"{run_dir.name}-{stamp}" + f"-{number}" * (number > 1)
+        if not (place := run_dir.parent / REPLACED / name / task.name).exists():
+            return place
+    raise AssertionError("numbers have no end")
+
+
+def _is_own(folder: Path, task: Task) -> bool:
+    """Whether a task goes on from whatever is in one of its folders, or nothing is."""
+    state, results = _state_in(folder), (folder / METRICS_FILE).exists()
+    if state and _outdated(task, folder):
+        return False  # a training goes on from what it was begun with, or not at all
+    if begun := _begun_by(folder):
+        # A model without a state would be trained anew over the one that is there.
+        return begun == task.fingerprint and (state or not (results and task.model))
+    if results:  # made by hand, or it comes with the project
+        return state and not fault_of_results(folder, task.fingerprint, {})
+    return not state
+
+
+def _begun_by(folder: Path) -> str:
+    """The fingerprint of the task that fills a folder; "" if none was noted."""
+    try:
+        return (folder / BEGUN_FILE).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""
+
+
+def _state_in(folder: Path) -> bool:
+    """Whether there is something that a training, or a scan, goes on from."""
+    from cicy_utils.checkpoint import STATE_FILE  # both are slow to import: they bring torch
+    from cicy_utils.scan import STUDY_FILE
+
+    return any((folder / name).exists() for name in (STATE_FILE, STUDY_FILE))
+
+
+def _outdated(task: Task, folder: Path) -> bool:
+    """Whether something that a task reads is newer than what it left in a folder.
+
+    That is its results, or where there are none whatever it has begun there.
+    """
+    for name in (METRICS_FILE, BEGUN_FILE):
+        if (folder / name).is_file():
+            made = (folder / name).stat().st_mtime
+            return any(path.stat().st_mtime > made for path in _read(task))
+    return False
+
+
+def _read(task: Task) -> Iterator[Path]:
+    """The files that a task reads and others made: results, another copy of the list, weights."""
+    notebooks = task.source.parent  # where its kernel runs
+    project = notebooks.parent
+    results = project / (task.settings.get("RESULTS") or task.run_dir.parents[1])
+    for pattern in task.reads:
+        yield from results.glob(f"{pattern}/{METRICS_FILE}")
+    for pattern in task.files:
+        yield from project.glob(pattern)
+    paths = []
+    if source := task.settings.get("SOURCE"):
+        paths += [notebooks / source, project / source]
+    if checkpoint := task.settings.get("CHECKPOINT"):
+        paths.append(project / checkpoint / METRICS_FILE)
+    for path in paths:
+        if path.is_file():
+            yield path
+        elif path.is_dir():
+            yield from filter(Path.is_file, path.iterdir())
