@@ -117,11 +117,14 @@ class ZipArchive(Container):
         for member in members:
             _require_harmless(path, member)
         # macOS adds a folder with a shadow of every member
-        self._members = {
-            member.filename: member
+        members = [
+            member
             for member in members
             if not member.is_dir() and not member.filename.startswith("__MACOSX/")
-        }
+        ]
+        self._members = {member.filename: member for member in members}
+        if len(self._members) < len(members):
+            raise Refused(f"{path} has two members of one name; keep the one that is meant")
 
     def names(self) -> list[str]:
         return list(self._members)

@@ -17,7 +17,7 @@ import numpy as np
 from cicy_utils import evaluation, metrics, paper, records
 from cicy_utils.data import MAX_ENTRY, Cicy4
 from cicy_utils.paper_tables import BASELINES
-from cicy_utils.splits import split_72, split_80
+from cicy_utils.splits import Split, split_72, split_80
 
 # Predicts (n, 4) from matrices uint8 (n, 16, 20).
 Predictor = Callable[[np.ndarray], np.ndarray]
@@ -107,37 +107,47 @@ def evaluate(data: Cicy4, seed: int = 42, tree_rows: int | None = 20_000) -> lis
     few = narrow.train
     if tree_rows is not None and tree_rows < len(few):
         few = np.sort(np.random.default_rng(seed).choice(few, tree_rows, replace=False))
-    found = []
+    predictions, training, residuals = {}, {}, {}
     for name, fit in FITS.items():
         rows = few if fit is trees else narrow.train
         started = time.perf_counter()
         predict = fit(data.matrices[rows], data.hodge[rows])
-        training = {"configurations": len(rows), "seconds": time.perf_counter() - started}
-        predictions = np.full(data.hodge.shape, np.nan)  # only of those that nothing learned from
+        training[name] = {"configurations": len(rows), "seconds": time.perf_counter() - started}
+        found = np.full(data.hodge.shape, np.nan)  # only of those that nothing learned from
         for indices in (narrow.validation, narrow.test):
-            predictions[indices] = predict(data.matrices[indices])
-        residuals = evaluation.residual_section(
-            "validation", predictions[narrow.validation], data.hodge[narrow.validation]
+            found[indices] = predict(data.matrices[indices])
+        predictions[name] = found
+        residuals[name] = evaluation.residual_section(
+            "validation", found[narrow.validation], data.hodge[narrow.validation]
         )
-        covariances = {"validation": None, "test": np.array(residuals["covariance"])}
-        for split in (narrow, wide):
-            measured = {}
-            for part, covariance in covariances.items():
-                indices = split.parts[part]
-                answers = {part: (predictions[indices], covariance)}
-                measured |= evaluation.measure(data, indices, answers)
-            found.append(
-                {
-                    "model": name,
-                    "label": records.run_label(len(data)),
-                    "data": evaluation.data_section(data),
-                    "split": evaluation.split_section(split),
-                    "training": training,
-                    "residuals": residuals,
-                    "metrics": measured,
-                }
-            )
-    return found
+
+    def measure(split: Split, part: str) -> dict[str, dict]:
+        """Of all of them at once, as Euler numbers take the longest."""
+        indices = split.parts[part]
+        covariances = {
+            name: None if part == "validation" else np.array(residuals[name]["covariance"])
+            for name in FITS
+        }
+        answers = {name: (predictions[name][indices], covariances[name]) for name in FITS}
+        return evaluation.measure(data, indices, answers)
+
+    measured = {
+        split.name: {part: measure(split, part) for part in ("validation", "test")}
+        for split in (narrow, wide)
+    }
+    return [
+        {
+            "model": name,
+            "label": records.run_label(len(data)),
+            "data": evaluation.data_section(data),
+            "split": evaluation.split_section(split),
+            "training": training[name],
+            "residuals": residuals[name],
+            "metrics": {part: found[name] for part, found in measured[split.name].items()},
+        }
+        for name in FITS
+        for split in (narrow, wide)
+    ]
 
 
 def record(

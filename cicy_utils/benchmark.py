@@ -309,7 +309,9 @@ def main(arguments: list[str] | None = None) -> None:
             options.output.parent.mkdir(parents=True, exist_ok=True)
             write_text(options.output, json.dumps(content, indent=1) + "\n")
 
-    print(markdown(run(plan, options.only, quick=options.quick, keep=write)))
+    content = run(plan, options.only, quick=options.quick, keep=write)
+    write(content)
+    print(markdown(content))
 
 
 def markdown(content: dict[str, Any]) -> str:

@@ -64,7 +64,8 @@ class Comparison:
             ):
                 lines.append(f"  entry {first}: {one}, entry {second}: {other}")
         elif self.common:
-            lines.append("their Hodge numbers agree")
+            first = ", of each the first" * (self.sizes != self.distinct)
+            lines.append(f"their Hodge numbers agree{first}")
         lines.append(
             "the lists are the same"
             if self.same

@@ -89,7 +89,7 @@ def load_cicy4(
         layout: the order in which a network sees the rows, one of ``LAYOUTS``; see
             :func:`arrange`.
         subset: number of configurations to draw without replacement (they keep the order of the
-            list), or the indices of those to take; None for all.
+            list), or the indices of those to take, int (n,); None for all.
         subset_seed: seed of that draw.
         drop: leave out entries that break a rule, with a warning; otherwise they are an error.
 
@@ -110,7 +110,9 @@ def load_cicy4(
         found = read_list(source, drop=drop)
         matrices, hodge = found.matrices, found.hodge
     if subset is not None:
-        if not isinstance(subset, np.ndarray):
+        if isinstance(subset, np.ndarray):
+            _require_indices(subset, len(matrices))
+        else:
             subset = _draw(len(matrices), subset, subset_seed)
         matrices, hodge = matrices[subset], hodge[subset]
     return Cicy4(
@@ -120,6 +122,15 @@ def load_cicy4(
         layout=layout,
         fingerprint=fingerprint(matrices, hodge),
     )
+
+
+def _require_indices(subset: np.ndarray, n: int) -> None:
+    fits = subset.ndim == 1 and subset.dtype.kind in "iu"
+    if not fits or (subset.size and not 0 <= subset.min() <= subset.max() < n):
+        raise ValueError(
+            f"subset: indices are integers (n,) from 0 to {n - 1:,}, not {subset.dtype} "
+            f"{subset.shape} {subset.ravel()[:3].tolist()}"
+        )
 
 
 def _draw(n: int, number: int, seed: int) -> np.ndarray:

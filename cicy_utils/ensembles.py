@@ -25,7 +25,7 @@ from cicy_utils import evaluation, metrics, records
 from cicy_utils.data import HODGE_NAMES, Cicy4
 from cicy_utils.paper import ENSEMBLES_FILE, published
 from cicy_utils.records import Mask, Predictions
-from cicy_utils.splits import Split, split_72
+from cicy_utils.splits import Split, split_72, training_share
 
 ROUNDS = 20  # a climb goes on for that many without getting better
 MOST_ROUNDS = 200
@@ -244,7 +244,7 @@ def find_members(run_folder: Path | str, data: Cicy4, split: Split) -> Members:
     left_out: dict[str, str] = {}
     for folder, record in sorted(records.trained(run_folder), key=_preference):
         name = record["model"]
-        if record["split"]["name"] == "80" and split.name != "80":
+        if training_share(record["split"]["name"]) == 80 and training_share(split.name) != 80:
             continue
         if name in found:
             continue
@@ -485,7 +485,7 @@ def _have_seen_validation(members: Sequence[Member], split: Split) -> bool:
 def _preference(result: tuple[Path, dict[str, Any]]) -> tuple:
     """Results of the 80 % split first (others stand in for them), then as they validate."""
     folder, record = result
-    later = record["split"]["name"] != "80"
+    later = training_share(record["split"]["name"]) != 80
     return later, records.preference(record), folder
 
 

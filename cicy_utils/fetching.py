@@ -66,6 +66,11 @@ def fetch(
         raise Refused(f"{record} says {recorded}, not {sha256}; delete that file if it is wrong")
     known = (sha256 or recorded or "").lower()
     was_there = path.exists()
+    if was_there and not known:
+        raise Refused(
+            f"{path} is there already, and nothing says what its checksum should be; load it as it "
+            "is, or delete it to fetch it"
+        )
     shelf = pooch.create(
         folder,
         base_url="",
@@ -82,7 +87,8 @@ def fetch(
             "try again later or give --url"
         ) from error
     except OSError as error:
-        raise Refused(f"{folder} cannot be written ({error.strerror}); give --folder") from error
+        why = error.strerror or error
+        raise Refused(f"{folder} cannot be written ({why}); give --folder") from error
     except ValueError as error:  # pooch found another checksum
         changed = f": if the file was changed by its authors, delete {record} and fetch again"
         raise Refused(

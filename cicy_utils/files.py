@@ -7,22 +7,28 @@ a crash at any moment leaves either the old file or the new one.
 from __future__ import annotations
 
 import contextlib
+import glob
 import json
 import os
 import shutil
 import tempfile
+import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
+
+LITTER_SECONDS = 86_400  # after which nobody writes to a temporary file any more
 
 
 def write_atomically(path: Path | str, write: Callable[[BinaryIO], object]) -> None:
     """Let ``write(file)`` fill a file that appears at ``path`` only when complete.
 
-    For one writer at a time. OSError when it cannot be written; what was there then stays.
+    Of several writers at once the last one stays. OSError when it cannot be written; what was there
+    then stays.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.tmp")  # one name: a killed write leaves no litter
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         with temporary.open("wb") as file:
             write(file)
@@ -31,6 +37,7 @@ def write_atomically(path: Path | str, write: Callable[[BinaryIO], object]) -> N
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+    _sweep(path)
     # The rename itself reaches the disk with its folder, which not every system lets one open.
     with contextlib.suppress(OSError):
         folder = os.open(path.parent, os.O_RDONLY)
@@ -38,6 +45,14 @@ def write_atomically(path: Path | str, write: Callable[[BinaryIO], object]) -> N
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def _sweep(path: Path) -> None:
+    """Remove what writers of a file that were killed have left: it would stay for ever."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > LITTER_SECONDS:
+                left.unlink()
 
 
 def write_text(path: Path | str, text: str) -> None:

@@ -235,7 +235,7 @@ def build_model(
     if seed is None:
         return HodgeNetwork(name, spec)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # and not those of GPUs, which are not restored
         return HodgeNetwork(name, spec)
 
 

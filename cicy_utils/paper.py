@@ -19,6 +19,7 @@ from cicy_utils.data import HODGE_NAMES, find_data_file
 from cicy_utils.files import read_json
 from cicy_utils.metrics import EVERY_ACCURACY
 from cicy_utils.records import METRICS_FILE, settings_fingerprint, trained
+from cicy_utils.splits import training_share
 
 FILE_NAME = "paper_results.csv"
 MEASURES = ("accuracy", "mse", "mae", "r2")
@@ -111,7 +112,7 @@ def collect(run_dir: Path | str) -> list[dict[str, Any]]:
 
 def key(record: dict[str, Any]) -> tuple[str, int]:
     """Name and training share, the index of `published`; folds belong to the 72 % split."""
-    return record["model"], 80 if record["split"].get("name") == "80" else 72
+    return record["model"], training_share(record["split"].get("name", ""))
 
 
 def comparable(records: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:

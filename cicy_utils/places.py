@@ -12,6 +12,7 @@ version, or to other notebooks. A session ends after twelve hours.
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import time
@@ -27,6 +28,7 @@ GO_ON = (
     "it again"
 )
 
+CPU_MAX = Path("/sys/fs/cgroup/cpu.max")  # microseconds of all cores in each so many, or "max"
 _imported = time.monotonic()
 
 
@@ -37,10 +39,16 @@ def kaggle() -> Path | None:
 
 
 def cores() -> int:
-    """How many cores this process may use, which can be fewer than the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """How many cores this process may use, which can be fewer than the machine has.
+
+    A container may have a share of all cores instead of some of them.
+    """
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    try:
+        quota, period = map(float, CPU_MAX.read_text(encoding="ascii").split())
+    except (OSError, ValueError):  # no container, or one without a limit, which says "max"
+        return allowed or 1
+    return max(1, min(allowed or 1, math.ceil(quota / period)))
 
 
 def attached(root: Path) -> list[Path]:

@@ -294,6 +294,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     candidates = CANDIDATES[options.model]
     if unknown := set(options.only or ()) - set(candidates):
         parser.error(f"no candidates {sorted(unknown)}; choose of {list(candidates)}")
+    if options.output and not options.output.parent.is_dir():
+        parser.error(f"there is no folder {options.output.parent}")
     try:
         trials = explore(
             {name: candidates[name] for name in options.only or candidates},
@@ -305,6 +307,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             epochs=options.epochs,
             precision=options.precision,
         )
+    except ValueError as error:
+        parser.error(str(error))
     except KeyboardInterrupt:
         print("Stopped. Run the same command again to go on.", file=sys.stderr)
         return 130

@@ -14,7 +14,7 @@ from cicy_utils import evaluation, prediction, records, training
 from cicy_utils.data import Cicy4
 from cicy_utils.models import HodgeNetwork
 from cicy_utils.records import Mask
-from cicy_utils.splits import Split
+from cicy_utils.splits import Split, training_share
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def find_checkpoint(run_folder: Path | str, model: str) -> Path:
     found = [
         (records.preference(record), folder)
         for folder, record in records.trained(run_folder)
-        if record["model"] == model and record["split"]["name"] != "80"
+        if record["model"] == model and training_share(record["split"]["name"]) != 80
     ]
     if not found:
         raise FileNotFoundError(

@@ -12,7 +12,6 @@ import hashlib
 import io
 import os
 import sys
-import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cicy_utils import kaggle_arrays, published
+from cicy_utils import files, kaggle_arrays, published
 from cicy_utils.archives import Folder, Refused, is_zip, open_zip
 from cicy_utils.data import FILE_NAME, find_bundled, is_complete_list, read_npz
 from cicy_utils.records import project_root
@@ -49,13 +48,12 @@ class SourceList:
     broken: np.ndarray
 
 
-def read_list(source: str | Path, *, drop: bool = False, cache: bool = True) -> SourceList:
-    """The list in a file or folder, every entry of it validated.
+def read_list(source: str | Path, *, drop: bool = False) -> SourceList:
+    """The list in a file or folder, every entry of it validated; kept in the cache.
 
     Args:
         source: what :func:`read_entries` takes, or ``"bundled"``.
         drop: leave out entries that break a rule, with a warning; otherwise they are an error.
-        cache: look into the cache, and keep the result there.
 
     Raises:
         FileNotFoundError: there is nothing at the source.
@@ -67,14 +65,13 @@ def read_list(source: str | Path, *, drop: bool = False, cache: bool = True) -> 
         if path.suffix == ".npz" and is_complete_list(*(arrays := read_npz(path))):
             # `python -m cicy_utils.data verify` has checked every number of this one
             return SourceList(*arrays, np.arange(len(arrays[0])), np.zeros(0, np.int64))
-        key = _key(path, drop) if cache else ""
-    found = _from_cache(key) if cache else None
+        key = _key(path, drop)
+    found = _from_cache(key)
     if not found:
         found, report = _validated(path)
         if not drop:
             report.require_sound()
-        if cache:
-            _into_cache(key, found)
+        _into_cache(key, found)
     if not len(found.matrices):
         raise Refused(f"{path} has no sound entry; give a list of four-folds")
     if len(found.broken):
@@ -197,12 +194,12 @@ def file_checksum(path: Path) -> str:
 
 def _key(path: Path, drop: bool) -> str:
     """A sha256 of everything that decides what the list will be."""
-    files = [path]
+    paths = [path]
     if path.is_dir():
         names = (kaggle_arrays.CONFIGURATIONS, kaggle_arrays.HODGE, kaggle_arrays.DIRECT)
-        files = [path / name for name in names if (path / name).is_file()]
+        paths = [path / name for name in names if (path / name).is_file()]
     parts = [_CACHE_VERSION, str(drop)]
-    for file in files:
+    for file in paths:
         parts += [file.suffix, file_checksum(file)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
@@ -228,20 +225,10 @@ def _into_cache(key: str, found: SourceList) -> None:
     folder = cache_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # a name of its own: several processes may be doing the same
-        with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
-            temporary = Path(file.name)
-            try:
-                file.write(content.getbuffer())
-                file.flush()
-                os.fsync(file.fileno())
-                temporary.chmod(0o644)  # others may share the folder
-                temporary.replace(folder / f"{key}-{digest}.npz")
-            except BaseException:
-                temporary.unlink(missing_ok=True)
-                raise
+        path = folder / f"{key}-{digest}.npz"
+        files.write_atomically(path, lambda file: file.write(content.getbuffer()))
         for other in folder.glob(f"{key}-*.npz"):
-            if other.name != f"{key}-{digest}.npz":
+            if other != path:
                 other.unlink(missing_ok=True)  # damaged ones
     except OSError as error:
         warnings.warn(

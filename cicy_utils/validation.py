@@ -14,7 +14,7 @@ Labels of products are not judged: products are left out of the list.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -162,7 +162,7 @@ class Report:
         """All faults as a table: entry, line, rule, what is wrong."""
         table = self.faults[["entry", "line"]].copy()
         table["rule"] = self.faults["code"].map(rule_of)
-        table["fault"] = [_detail(row) for _, row in self.faults.iterrows()]
+        table["fault"] = [_detail(row) for row in self.faults.to_dict("records")]
         files.write_text(path, table.to_csv(index=False))
 
     def require_sound(self) -> None:
@@ -184,7 +184,7 @@ def rule_of(code: int) -> str:
     return RULES.get(code, _CONFIGURATION_RULE)
 
 
-def _detail(fault: pd.Series) -> str:
+def _detail(fault: Mapping[str, int]) -> str:
     code, row, column, value, other = (int(fault[name]) for name in FAULT_COLUMNS[2:])
     if code >= CONFIGURATION:
         return rule_message(code - CONFIGURATION, row, column, value)

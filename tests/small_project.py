@@ -54,12 +54,10 @@ class Project:
         self.run_dir = root / "results" / "try"
         for name, cells in notebooks.items():
             write_notebook(root / "notebooks", name, cells)
-        self.catalogue = {
-            name: Notebook(
-                kind="k", variants={"seed-{SEED}": Variant(needs=dict(needs).get(name, ()))}
-            )
-            for name in notebooks
-        }
+        self.catalogue = {name: Notebook("k", "seed-{SEED}") for name in notebooks}
+        for name, needed in dict(needs).items():
+            variants = {"seed-{SEED}": Variant(needs=needed)}
+            self.catalogue[name] = Notebook("k", variants=variants)
 
     def plan(self, values=None, **options) -> list[tasks.Task]:
         table = {"tiny": {"k": {"SUBSET": 7} if values is None else values}}

@@ -35,6 +35,15 @@ def test_two_members_of_one_name(tmp_path):
         archive.find("list.txt")
 
 
+def test_two_members_of_one_full_name(tmp_path):
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive, pytest.warns(UserWarning, match="Duplicate name"):
+        for content in ("{}", "{{}}"):
+            archive.writestr("list.txt", content)
+    with pytest.raises(Refused, match="two members of one name"), open_zip(path):
+        pass
+
+
 @pytest.mark.parametrize("name", ["../evil.txt", "a/../../evil.txt", "/evil.txt", "c:evil.txt"])
 def test_member_outside_the_archive(tmp_path, name):
     path = zipped(tmp_path / "a.zip", **{name: b"{}"})

@@ -205,8 +205,10 @@ def test_labelling_by_one_and_two_workers():
     assert "| Dask workers | 2 | 60 |" in benchmark.markdown(content)
 
 
-def test_without_distributed_the_cluster_is_left_out(monkeypatch):
+def test_without_distributed_the_cluster_is_left_out(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
+    benchmark.main(["--quick", "--only", "cluster", "--output", str(tmp_path / "file.json")])
+    assert json.loads((tmp_path / "file.json").read_text())["cluster"] == []
     content = benchmark.run(PLAN, ["cluster"])
     assert content["cluster"] == []
     (note,) = content["notes"]

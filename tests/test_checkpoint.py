@@ -28,6 +28,24 @@ def test_a_damaged_state_is_refused(tmp_path, content):
         checkpoint.load_state(path)
 
 
+def test_one_wrong_byte_of_a_weight_is_noticed(tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    weights = torch.arange(1000.0)
+    checkpoint.save_state(path, {"weights": weights})
+    content = bytearray(path.read_bytes())
+    content[content.index(weights.numpy().tobytes()) + 2001] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"checkpoint.pt is damaged .* delete it"):
+        checkpoint.load_state(path)
+
+
+def test_something_else_than_a_state_is_refused(tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    torch.save(torch.ones(3), path)
+    with pytest.raises(ValueError, match=r"checkpoint.pt is damaged or is no training state"):
+        checkpoint.load_state(path)
+
+
 def test_a_state_that_would_run_code_is_refused(tmp_path):
     path = tmp_path / "checkpoint.pt"
     torch.save({"weights": PurePosixPath("folder")}, path)

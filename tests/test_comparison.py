@@ -53,6 +53,8 @@ def test_missing_and_doubled_entries(save, cicy4_few):
     assert not larger.same
     assert (larger.common, larger.distinct) == (30, (30, 30))
     assert "1 of them permutations of others" in larger.text()
+    assert "their Hodge numbers agree, of each the first" in larger.text()
+    assert "their Hodge numbers agree\n" in smaller.text()
     assert larger.text().endswith("the lists are not the same")
 
 

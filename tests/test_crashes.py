@@ -187,10 +187,13 @@ def test_a_full_disk_is_named_and_leaves_what_was_there(tmp_path, monkeypatch):
     assert {outcome.state for outcome in project.run().values()} == {"done"}
 
 
-def test_a_full_disk_at_the_start_stops_one_notebook_only(tmp_path):
+def test_a_full_disk_at_the_start_stops_one_notebook_only(tmp_path, monkeypatch):
     project = Project(tmp_path, {"00_good": GOOD, "01_good": GOOD})
-    for name in project.catalogue:
-        fill(project.folder(name) / ".status.json.tmp")
+
+    def write_text(path: Path, text: str) -> None:
+        raise FULL
+
+    monkeypatch.setattr(status, "write_text", write_text)
     outcomes = project.run()
     for outcome in outcomes.values():
         assert outcome.state == "failed"

@@ -73,6 +73,16 @@ def test_verification_fails_on_a_damaged_list(tmp_path, monkeypatch, capsys):
     assert "damaged" in capsys.readouterr().err
 
 
+def test_a_matrix_that_is_none_is_told_and_ends_the_verification(tmp_path, monkeypatch, cicy4_few):
+    matrices = cicy4_few.matrices.copy()
+    matrices[5] = 0
+    np.savez(tmp_path / "cicy4.npz", matrix=matrices, hodge=cicy4_few.hodge)
+    monkeypatch.setenv("CICY4_DATA", str(tmp_path))
+    said: list[str] = []
+    assert verification.verify(said.append) is False
+    assert "configuration 5" in said[-1] and said[-1].endswith("FAILED for 1")
+
+
 def test_one_wrong_label_is_told_by_every_check_that_sees_it(tmp_path, monkeypatch, cicy4_few):
     right = data.Cicy4(cicy4_few.matrices, cicy4_few.hodge, "test", "stored", "")
     sums = {"matrix": data.checksum(right.matrices), "hodge": data.checksum(right.hodge)}
@@ -197,6 +207,12 @@ def test_list_comes_with_an_installed_wheel(tmp_path):
 def test_subset_out_of_range(subset):
     with pytest.raises(ValueError, match=f"whole number from 1 to 905,684, not {subset!r}"):
         load_cicy4(subset=subset)
+
+
+@pytest.mark.parametrize("subset", [[10**7], [-1, -1], [1.0], [[1, 2]], 3])
+def test_indices_out_of_range(subset):
+    with pytest.raises(ValueError, match=r"indices are integers \(n,\) from 0 to 905,683"):
+        load_cicy4(subset=np.array(subset))
 
 
 def test_unknown_layout():

@@ -78,6 +78,17 @@ def test_fetched_once_and_recorded(server, tmp_path, cicy4_few):
     ]
 
 
+def test_a_file_of_which_nothing_is_recorded_is_neither_fetched_nor_believed(server, tmp_path):
+    """As one that another program has fetched, or fetched half."""
+    path = tmp_path / "cicy4list.zip"
+    path.write_bytes(server.content[:-100])
+    with pytest.raises(Refused, match=r"is there already, .* delete it to fetch it"):
+        get(server, tmp_path)
+    assert not path.with_name("cicy4list.zip.sha256").exists()
+    digest = hashlib.sha256(server.content).hexdigest()
+    assert get(server, tmp_path, sha256=digest).read_bytes() == server.content
+
+
 def test_damaged_copy_is_fetched_again(server, tmp_path):
     path = get(server, tmp_path)
     path.write_bytes(server.content[:-100])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from cicy_utils import files
@@ -27,6 +30,26 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
         files.write_atomically(path, fail)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_of_several_writers_none_fails_and_one_stays_whole(tmp_path):
+    path = tmp_path / "index.html"
+    texts = [str(number) * 50_000 for number in range(4)]
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda text: [files.write_text(path, text) for _ in range(20)], texts))
+    assert path.read_text() in texts
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_killed_write_left_goes_with_a_later_one(tmp_path):
+    path, other = tmp_path / "status.json", tmp_path / ".other.json.dada.tmp"
+    old, new = (tmp_path / f".status.json.{name}.tmp" for name in ("old", "new"))
+    for left in (old, new, other):
+        left.touch()
+    for left in (old, other):
+        os.utime(left, (1, 1))
+    files.write_text(path, "{}")
+    assert set(tmp_path.iterdir()) == {path, new, other}
 
 
 def test_json_that_cannot_be_read_is_none(tmp_path):

@@ -98,6 +98,11 @@ def test_a_seed_gives_one_set_of_weights_and_leaves_the_generator_alone():
         assert not torch.equal(a, c)
 
 
+def test_a_seed_leaves_the_generators_of_gpus_alone(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda seed: pytest.fail("seeded"))
+    build_model("LSTM-400", hidden_size=4, seed=3)
+
+
 def test_unknown_names_and_bad_sizes_are_refused():
     with pytest.raises(ValueError, match=r"unknown model 'LSTM-449'; choose one of CNN-GRU-384"):
         build_model("LSTM-449")

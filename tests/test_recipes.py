@@ -151,6 +151,21 @@ def test_an_exploration_that_is_stopped_says_how_to_go_on(monkeypatch, capsys):
     assert capsys.readouterr().err == "Stopped. Run the same command again to go on.\n"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--subset", "0"], "1 to 652,092 configurations, not 0"),
+        (["--precision", "foo"], "precision"),
+        (["--epochs", "0"], "max_epochs must be an integer"),
+        (["--output", "nowhere/trials.csv"], "there is no folder nowhere"),
+    ],
+)
+def test_what_cannot_be_explored_is_refused(arguments, message, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        recipes.main(["--folder", str(tmp_path), "--only", "paper", *arguments])
+    assert message in capsys.readouterr().err
+
+
 def test_the_summary_is_over_the_seeds_best_first():
     measures = {name: 10.0 for name in metrics.EVERY_ACCURACY}
     rows = [
