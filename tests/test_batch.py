@@ -78,7 +78,7 @@ def finished(tmp_path_factory):
         ("04_dies", "failed", "DeadKernelError"),
         ("05_dies_well", "failed", "DeadKernelError"),
         ("06_is_killed", "failed", "DeadKernelError"),
-        ("07_forgets", "failed", "no readable metrics.json"),
+        ("07_forgets", "failed", "metrics.json is that of an earlier run"),
         ("08_half", "failed", "no readable metrics.json"),
         ("09_other", "failed", "metrics.json is of other settings"),
         ("10_ignores", "failed", "metrics.json has SUBSET 8, and 7 was asked for"),
@@ -109,6 +109,7 @@ def test_parameters_reach_the_notebook_and_its_folder(finished):
         "LOSS": {},
     }
     assert sorted(path.name for path in folder.iterdir()) == [
+        ".begun",
         "calls",
         "metrics.json",
         "notebook.html",
