@@ -7,37 +7,33 @@ a crash at any moment leaves either the old file or the new one.
 from __future__ import annotations
 
 import contextlib
-import glob
+import fcntl
 import json
 import os
 import shutil
 import tempfile
-import time
-import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
-
-LITTER_SECONDS = 86_400  # after which nobody writes to a temporary file any more
 
 
 def write_atomically(path: Path | str, write: Callable[[BinaryIO], object]) -> None:
     """Let ``write(file)`` fill a file that appears at ``path`` only when complete.
 
-    Of several writers at once the last one stays. OSError when it cannot be written; what was there
-    then stays.
+    Several writers take turns, and the last one stays. OSError when it cannot be written; what was
+    there then stays.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        with temporary.open("wb") as file:
+    temporary = path.with_name(f".{path.name}.tmp")  # one name: a killed write leaves no litter
+    with _alone(temporary) as file:
+        try:
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    _sweep(path)
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
     # The rename itself reaches the disk with its folder, which not every system lets one open.
     with contextlib.suppress(OSError):
         folder = os.open(path.parent, os.O_RDONLY)
@@ -47,12 +43,26 @@ def write_atomically(path: Path | str, write: Callable[[BinaryIO], object]) -> N
             os.close(folder)
 
 
-def _sweep(path: Path) -> None:
-    """Remove what writers of a file that were killed have left: it would stay for ever."""
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-        with contextlib.suppress(OSError):
-            if time.time() - left.stat().st_mtime > LITTER_SECONDS:
-                left.unlink()
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[BinaryIO]:
+    """An empty file that no other writer has open; the lock of a killed one is none."""
+    while True:
+        with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b") as file:
+            with contextlib.suppress(OSError):  # a file system without locks: a moment's risk
+                fcntl.flock(file, fcntl.LOCK_EX)
+            if _is(file, path):
+                file.truncate()
+                yield file
+                return
+        # Meanwhile another has put it in its place: that is no temporary file any more.
+
+
+def _is(file: BinaryIO, path: Path) -> bool:
+    """Whether an open file is the one at a path."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def write_text(path: Path | str, text: str) -> None:

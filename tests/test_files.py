@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -42,14 +41,20 @@ def test_of_several_writers_none_fails_and_one_stays_whole(tmp_path):
 
 
 def test_what_a_killed_write_left_goes_with_a_later_one(tmp_path):
-    path, other = tmp_path / "status.json", tmp_path / ".other.json.dada.tmp"
-    old, new = (tmp_path / f".status.json.{name}.tmp" for name in ("old", "new"))
-    for left in (old, new, other):
-        left.touch()
-    for left in (old, other):
-        os.utime(left, (1, 1))
+    path = tmp_path / "status.json"
+    (tmp_path / ".status.json.tmp").write_text("half of something that was longer")
     files.write_text(path, "{}")
-    assert set(tmp_path.iterdir()) == {path, new, other}
+    assert path.read_text() == "{}"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_writer_does_not_find_is_its_own_error(tmp_path):
+    def read_another(file):
+        (tmp_path / "missing").read_text()
+
+    with pytest.raises(FileNotFoundError, match="missing"):
+        files.write_atomically(tmp_path / "status.json", read_another)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_json_that_cannot_be_read_is_none(tmp_path):
