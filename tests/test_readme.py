@@ -235,6 +235,15 @@ def accuracies_of(folder: str, part: str) -> pd.Series:
     return pd.Series(record["metrics"][part]["raw"])[ACCURACIES]
 
 
+def test_what_the_stage_without_a_gain_came_to_is_in_its_file():
+    folder = "18_graph_64/fast-50"
+    record = json.loads((ROOT / "results/reference" / folder / "metrics.json").read_text())
+    assert record["checkpoint"] == BEST and record["settings"]["huber_delta"] == 0.001
+    after, before = (accuracies_of(name, "validation")["accuracy_h22"] for name in (folder, BEST))
+    sentence = f"{after:.2f} % of $h^{{2,2}}$ on the validation set, and {before:.2f} before."
+    assert sentence in " ".join(REFERENCE.split())
+
+
 def hours_of_training(folder: str) -> float:
     """Of these weights, with all that they were started from."""
     record = json.loads((ROOT / "results/reference" / folder / "metrics.json").read_text())
