@@ -99,14 +99,13 @@ def begin(task: Task) -> None:
 
 
 def _new_place(task: Task) -> Path:
-    """A folder in results/replaced/ for what moves away, which is not there yet."""
+    """A folder in results/replaced/ for what moves away, in which nothing of the task is yet."""
     run_dir = task.run_dir.parents[1]
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    for number in itertools.count(1):
-        name = f"{run_dir.name}-{stamp}" + f"-{number}" * (number > 1)
-        if not (place := run_dir.parent / REPLACED / name / task.name).exists():
-            return place
-    raise AssertionError("numbers have no end")
+    name = f"{run_dir.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    place, numbers = run_dir.parent / REPLACED / name / task.name, itertools.count(2)
+    while any((place / folder.name).exists() for folder in task.folders):
+        place = place.parents[1] / f"{name}-{next(numbers)}" / task.name
+    return place
 
 
 def _is_own(folder: Path, task: Task) -> bool:
