@@ -272,11 +272,11 @@ class Timer:
         self.place = torch.device(case.device)
         self.source = steps.to_device(data, self.place)
 
-    def step(self, *, fused: bool = True, zeros: bool | None = None) -> steps.TrainStep:
+    def step(self, *, fused: bool = True, zeros: bool = False) -> steps.TrainStep:
         """An eager step; with AdamW fused or not, and with or without zeros in a graph network."""
         model = self.case.build()
-        if zeros is not None:
-            model.graph.zeros = zeros
+        if zeros:
+            model.graph.zeros = True
         if fused:
             optimizer = steps.adamw(model, 0.01)
             steps.set_learning_rate(optimizer, LEARNING_RATE)
@@ -333,13 +333,16 @@ def step_variants(timer: Timer, notes: list[str]) -> dict[str, Callable[[], floa
 
 
 def graph_variants(timer: Timer, notes: list[str]) -> dict[str, Callable[[], float]]:
-    """The same of the graph network, on each device towards what is done there."""
-    all_entries = {"all 320 entries": lambda: timer.rate(lambda: timer.step(zeros=True))}
-    filled = {"those that are not zero": lambda: timer.rate(lambda: timer.step(zeros=False))}
+    """The same of the graph network."""
     if timer.place.type == "cpu":
-        return all_entries | filled
-    recorded = {"one CUDA graph": lambda: timer.rate(lambda: _recorded(timer, notes))}
-    return filled | all_entries | recorded
+        ways = {"": timer.step}
+    else:
+        ways = {"": timer.step, ", one CUDA graph": partial(_recorded, timer, notes)}
+    return {
+        f"{entries}{way}": lambda make=make, zeros=zeros: timer.rate(lambda: make(zeros=zeros))
+        for way, make in ways.items()
+        for entries, zeros in (("all 320 entries", True), ("those that are not zero", False))
+    }
 
 
 def _epochs_rate(timer: Timer, notes: list[str], models: int) -> float:
@@ -348,9 +351,9 @@ def _epochs_rate(timer: Timer, notes: list[str], models: int) -> float:
     return models * n / many_epochs(timer.case, timer.data, epoch_split(n), notes, models)
 
 
-def _recorded(timer: Timer, notes: list[str]) -> Callable[[Tensor], object]:
+def _recorded(timer: Timer, notes: list[str], zeros: bool = False) -> Callable[[Tensor], object]:
     with _listening(notes, timer.case):
-        return steps.fastest_step(timer.step(), timer.case.batch_size)
+        return steps.fastest_step(timer.step(zeros=zeros), timer.case.batch_size)
 
 
 def benchmark_growth(sizes: dict[str, Sizes], notes: list[str]) -> Iterator[dict[str, Any]]:

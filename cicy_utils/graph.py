@@ -7,6 +7,11 @@ has nothing to learn there.
 
 from __future__ import annotations
 
+import contextlib
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
@@ -15,6 +20,7 @@ from cicy_utils.data import MAX_ENTRY, SHAPE
 ROWS, COLUMNS = SHAPE
 USUAL_DEGREE = 4  # of a row or a column, so that what is divided by it is of order one
 SHRINK = 10  # sums over a whole matrix are divided by this, which leaves them of order one
+MARGIN = 8  # standard deviations that a batch drawn at random never exceeds
 
 
 class Filled:
@@ -36,6 +42,10 @@ class Filled:
         columns, self.column = torch.unique(self.matrix * COLUMNS + column, return_inverse=True)
         self.matrix_of_row, self.matrix_of_column = rows // ROWS, columns // COLUMNS
         self.matrices = len(matrices)
+
+    def of_matrices(self, x: Tensor) -> Tensor:
+        """What is known of the matrices asked for."""
+        return x
 
     def without_zeros(self, x: Tensor) -> Tensor:
         return x
@@ -67,6 +77,72 @@ class Filled:
         return columns.index_select(0, self.column)
 
 
+class Room(NamedTuple):
+    """How many entries, rows and columns of a batch can be filled; tensors have room for these."""
+
+    entries: int
+    rows: int
+    columns: int
+
+
+def room_for(matrices: Tensor, batch_size: int) -> Room:
+    """Room for every batch of this size drawn at random from (N, 16, 20) matrices.
+
+    It is what so many of the fullest one would need, or eight standard deviations more than an
+    average batch, whichever is less.
+    """
+    filled = matrices != 0
+    counts = filled.sum((1, 2)), filled.any(2).sum(1), filled.any(1).sum(1)
+    return Room(*(_room(count, batch_size) for count in counts))
+
+
+def _room(count: Tensor, batch_size: int) -> int:
+    spread, mean = torch.std_mean(count.double(), correction=0)
+    usual = mean * batch_size + MARGIN * spread * math.sqrt(batch_size)
+    return min(int(count.max()) * batch_size, math.ceil(usual.item()))
+
+
+class Padded(Filled):
+    """The same in tensors whose sizes do not depend on the numbers, so that a GPU need not wait
+    to know them and can repeat what it has recorded.
+
+    What is left of the room belongs to one more row, column and matrix, which are left out in the
+    end. Should the room not do, all that is known of the matrices is not a number.
+    """
+
+    def __init__(self, matrices: Tensor, room: Room) -> None:
+        filled = matrices != 0
+        rows, columns = filled.any(2).flatten(), filled.any(1).flatten()
+        row_numbers, row_places = numbered(rows, room.rows)
+        column_numbers, column_places = numbered(columns, room.columns)
+        entry_numbers, _ = numbered(filled.flatten(), room.entries)
+        self.matrix = entry_numbers // (ROWS * COLUMNS)
+        self.values = nn.functional.pad(matrices.flatten(), (0, 1))[entry_numbers]
+        self.row = row_places[entry_numbers // COLUMNS]
+        self.column = column_places[self.matrix * COLUMNS + entry_numbers % COLUMNS]
+        self.matrix_of_row, self.matrix_of_column = row_numbers // ROWS, column_numbers // COLUMNS
+        self.matrices = len(matrices) + 1
+        counts = zip((filled, rows, columns), room, strict=True)
+        self.enough = torch.stack([flags.sum() <= most for flags, most in counts]).all()
+
+    def of_matrices(self, x: Tensor) -> Tensor:
+        return torch.where(self.enough, x[:-1], torch.nan)
+
+
+def numbered(flags: Tensor, room: int) -> tuple[Tensor, Tensor]:
+    """Which of N flags are up, and where each of these is found, if there are no more than room.
+
+    Returns:
+        The numbers of the flags that are up, int64 (room + 1,), what is left filled with N; and
+        for each flag where its number is, int64 (N + 1,), the last place if it is down.
+    """
+    place = torch.where(flags, flags.cumsum(0) - 1, room).clamp(max=room)
+    numbers = place.new_full((room + 1,), len(flags))
+    numbers.scatter_(0, place, torch.arange(len(flags), device=flags.device))
+    numbers[-1:].fill_(len(flags))  # where all that are down have left theirs
+    return numbers, nn.functional.pad(place, (0, 1), value=room)
+
+
 class Everything:
     """All entries of B matrices, zeros too: there is more to compute, and less to look up.
 
@@ -94,6 +170,9 @@ class Everything:
 
     sum_of_rows = sum_of_columns = sum_of_entries
 
+    def of_matrices(self, x: Tensor) -> Tensor:
+        return x
+
     def of_matrix(self, whole: Tensor) -> Tensor:
         return whole[:, None, None]
 
@@ -105,7 +184,7 @@ class Everything:
 
 def sums(values: Tensor, group: Tensor, groups: int) -> Tensor:
     """Sum the rows of float (N, F) that belong to one group, int64 (N,), into (groups, F)."""
-    return values.new_zeros(groups, values.shape[1]).index_add(0, group, values)
+    return values.new_zeros(groups, values.shape[1]).index_add_(0, group, values)
 
 
 def degrees(entries: Filled | Everything) -> Tensor:
@@ -163,12 +242,12 @@ class GraphBlock(nn.Module):
 
     Attributes:
         zeros: whether it computes with zeros, too, which changes nothing but the time it takes.
-            None: on a GPU only, which sizes that depend on the numbers would keep waiting in every
-            step, and which could not record that as a CUDA graph.
+        room: for what is not zero; None for as much as there is. See ``fixed_sizes``.
     """
 
     features = 512
-    zeros: bool | None = None
+    zeros = False
+    room: Room | None = None
 
     def __init__(self, size: int, num_layers: int) -> None:
         super().__init__()
@@ -182,9 +261,7 @@ class GraphBlock(nn.Module):
         self.together = nn.Linear(3 * size, self.features)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        zeros = inputs.is_cuda if self.zeros is None else self.zeros
-        matrices = (inputs * MAX_ENTRY).round().long()
-        entries = Everything(matrices) if zeros else Filled(matrices)
+        entries = self.entries((inputs * MAX_ENTRY).round().long())
         x = self.entry(entries.values) + self.degrees(degrees(entries))
         for layer in self.layers:
             x = layer(x, entries)
@@ -195,4 +272,29 @@ class GraphBlock(nn.Module):
             entries.sum_of_columns(gelu(self.of_column(entries.column_sums(y)))),
             entries.sum_of_entries(gelu(self.of_entry(y))),
         ]
-        return gelu(self.together(torch.cat(parts, dim=1) / SHRINK))
+        return entries.of_matrices(gelu(self.together(torch.cat(parts, dim=1) / SHRINK)))
+
+    def entries(self, matrices: Tensor) -> Filled | Everything:
+        """What is computed with of int64 (B, 16, 20) matrices."""
+        if self.zeros:
+            return Everything(matrices)
+        return Filled(matrices) if self.room is None else Padded(matrices, self.room)
+
+
+@contextlib.contextmanager
+def fixed_sizes(
+    model: nn.Module, matrices: Tensor, drawn_from: Tensor, batch_size: int
+) -> Iterator[None]:
+    """Within it, a network computes with tensors of the same sizes for every batch of this size.
+
+    matrices, drawn_from: (N, 16, 20), and the numbers of those that batches are drawn from.
+    """
+    blocks = [module for module in model.modules() if isinstance(module, GraphBlock)]
+    room = room_for(matrices[drawn_from], batch_size) if blocks else None
+    try:
+        for block in blocks:
+            block.room = room
+        yield
+    finally:
+        for block in blocks:
+            block.room = None

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from cicy_utils import devices
 from cicy_utils.data import MAX_ENTRY, Cicy4
+from cicy_utils.graph import fixed_sizes
 
 WARM_UP_STEPS = 3  # before a capture, so that libraries have chosen their algorithms
 GRAPH_TOLERANCE = 1e-3  # relative, between the losses of a replayed and an eager step
@@ -204,6 +205,12 @@ class GraphedStep:
     A batch of another size than the recorded one, as the last of an epoch may be, takes the eager
     step, which works on the same tensors.
 
+    Args:
+        step: what is recorded.
+        batch_size: of the batches to come.
+        drawn_from: int64 on the device, the configurations that they are drawn from at random; None
+            for all.
+
     Attributes:
         failure: why a recording in this process failed; None if none has. PyTorch
             (before 2.13) may then go on believing that it records, so no other is tried.
@@ -215,17 +222,22 @@ class GraphedStep:
 
     failure: ClassVar[str | None] = None
 
-    def __init__(self, step: TrainStep, batch_size: int) -> None:
+    def __init__(self, step: TrainStep, batch_size: int, drawn_from: Tensor | None = None) -> None:
         if self.failure is not None:
             raise RuntimeError(self.failure)
         self.step = step
         hodge = step.source.hodge
-        self.batch = torch.arange(batch_size, device=hodge.device) % len(hodge)
+        if drawn_from is None:
+            drawn_from = torch.arange(len(hodge), device=hodge.device)
+        # From all over, as a batch is: the list is in the order of its sizes.
+        places = torch.arange(batch_size, device=hodge.device) * len(drawn_from) // batch_size
+        self.batch = drawn_from[places]
         self.graph = torch.cuda.CUDAGraph()
         before = [tensor.detach().clone() for tensor in step.changing]
         learning_rate = float(step.optimizer.param_groups[0]["lr"])
         try:
-            self._record(before, learning_rate)
+            with fixed_sizes(step.model, step.source.matrices, drawn_from, batch_size):
+                self._record(before, learning_rate)
         finally:
             set_learning_rate(step.optimizer, learning_rate)
             self._restore(before)
@@ -305,8 +317,12 @@ def first_error(error: RuntimeError) -> RuntimeError:
     return error
 
 
-def fastest_step(step: TrainStep, batch_size: int) -> TrainStep | GraphedStep:
+def fastest_step(
+    step: TrainStep, batch_size: int, drawn_from: Tensor | None = None
+) -> TrainStep | GraphedStep:
     """The step as a CUDA graph on a GPU; itself, with a line that says why, where that fails.
+
+    batch_size, drawn_from: as of ``GraphedStep``.
 
     Raises:
         torch.OutOfMemoryError: there is no memory for a step.
@@ -314,7 +330,7 @@ def fastest_step(step: TrainStep, batch_size: int) -> TrainStep | GraphedStep:
     if step.device.type != "cuda":
         return step
     try:
-        return GraphedStep(step, batch_size)
+        return GraphedStep(step, batch_size, drawn_from)
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:

@@ -39,7 +39,8 @@ from cicy_utils.progress import Progress
 from cicy_utils.records import best_epoch
 from cicy_utils.splits import Split
 
-EVALUATION_BATCH = 1024  # larger ones are slower on a CPU: they outgrow its caches
+# Larger ones are slower on a CPU, whose caches they outgrow, and smaller ones on a GPU.
+EVALUATION_BATCH = {"cpu": 1024, "cuda": 4096}
 SCHEDULES = ("plateau", "one-cycle")
 LARGEST_SEED = 2**32 - 1
 WARM_UP = 0.1  # share of a one-cycle run in which the learning rate rises
@@ -426,6 +427,7 @@ class Training:
 
         self.train_indices = torch.from_numpy(np.array(run.split.train)).to(device)
         self.validation_indices = torch.from_numpy(np.array(run.split.validation)).to(device)
+        self.validation_batches = self.validation_indices.split(EVALUATION_BATCH[device.type])
         self.batches_per_epoch = math.ceil(len(run.split.train) / config.batch_size)
         self.training_set = source
         if config.shuffle:  # which rewrites it in each epoch
@@ -461,7 +463,7 @@ class Training:
             )
             if state is not None:
                 self._restore(state)
-            self.take = steps.fastest_step(self.step, config.batch_size)
+            self.take = steps.fastest_step(self.step, config.batch_size, self.train_indices)
         self.progress = Progress(config.max_epochs, self.history, name)
         self.started = self.saved = time.monotonic()
         self.max_hours = places.training_hours(config.max_hours)
@@ -530,8 +532,8 @@ class Training:
         if config.shuffle:
             own = torch.Generator(self.device).manual_seed(config.seed * 1_000_003 + self.epoch)
             self.training_set.matrices.copy_(steps.shuffled(self.unshuffled, own))
-        validation = math.ceil(len(self.validation_indices) / EVALUATION_BATCH)
-        self.progress.start(self.epoch, self.batches_per_epoch + validation, self.position)
+        batches = self.batches_per_epoch + len(self.validation_batches)
+        self.progress.start(self.epoch, batches, self.position)
 
     def _take_step(self) -> None:
         """Train on the next batch of the epoch."""
@@ -591,7 +593,7 @@ class Training:
         model = self.step.average or self.model
         model.eval()
         total = torch.zeros((), dtype=torch.float64, device=self.device)
-        for batch in self.validation_indices.split(EVALUATION_BATCH):
+        for batch in self.validation_batches:
             if self.asked_to_stop.asked:
                 return None
             with devices.autocast(self.device, self.config.precision):
@@ -674,7 +676,7 @@ def predict(
     model: nn.Module,
     matrices: np.ndarray,
     *,
-    batch_size: int = EVALUATION_BATCH,
+    batch_size: int | None = None,
     device: str = "auto",
 ) -> np.ndarray:
     """Apply a model to configuration matrices, in full float32 precision.
@@ -682,7 +684,7 @@ def predict(
     Args:
         model: as for ``fit``; it is moved to the device and put into evaluation mode.
         matrices: uint8 (N, 16, 20), not scaled.
-        batch_size: matrices at a time; it limits memory.
+        batch_size: matrices at a time, which limits memory; None for a number by the device.
         device: as in ``TrainConfig``.
 
     Returns:
@@ -698,6 +700,7 @@ def predict(
             f"{matrices.shape}"
         )
     place = resolve_device(device)
+    batch_size = batch_size or EVALUATION_BATCH[place.type]
     if next(model.parameters()).device != place:
         # Even to where it is .to() would move recurrent weights, and a CUDA graph not see it.
         model.to(place)

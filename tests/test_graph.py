@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from cicy_utils import metrics
-from cicy_utils.graph import Everything, Filled, degrees
+from cicy_utils.graph import Everything, Filled, Room, degrees, fixed_sizes
 from cicy_utils.models import build_model
 from cicy_utils.steps import scale
 
@@ -42,6 +42,41 @@ def test_a_graph_with_zeros_among_its_entries_is_the_same(graph, cicy4_sample):
         found.append([answers, *(weight.grad.clone() for weight in graph.parameters())])
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def answers_and_gradients(model, inputs):
+    model.zero_grad()
+    answers = model(inputs)
+    answers.square().mean().backward()
+    return [answers.detach(), *(weight.grad.clone() for weight in model.parameters())]
+
+
+@pytest.mark.parametrize("spare", [0, 1, 50])
+def test_room_for_more_entries_than_there_are_changes_nothing(graph, cicy4_sample, spare):
+    matrices = torch.tensor(cicy4_sample.matrices[:50])
+    expected = answers_and_gradients(graph, scale(matrices))
+    filled = matrices != 0
+    counts = filled.sum(), filled.any(1).sum(), filled.any(2).sum()
+    entries, columns, rows = (int(count) + spare for count in counts)
+    graph.graph.room = Room(entries, rows, columns)
+    for one, other in zip(answers_and_gradients(graph, scale(matrices)), expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+    for part in Room._fields if not spare else ():
+        graph.graph.room = Room(entries, rows, columns)._replace(**{part: 100})
+        assert graph(scale(matrices)).isnan().all()
+
+
+@pytest.mark.parametrize("batch_size", [1, 16, 128, 300, 1024])
+def test_there_is_room_for_every_batch(graph, cicy4_sample, batch_size):
+    matrices = torch.tensor(cicy4_sample.matrices)
+    drawn_from = torch.arange(0, 300, 2)
+    generator = torch.Generator().manual_seed(0)
+    with fixed_sizes(graph, matrices, drawn_from, batch_size):
+        for _ in range(5):
+            batch = drawn_from[torch.randint(150, (batch_size,), generator=generator)]
+            assert graph(scale(matrices[batch])).isfinite().all()
+        assert graph.graph.room.entries < 40 * batch_size
+    assert graph.graph.room is None
 
 
 def test_entries_know_their_rows_and_columns():
