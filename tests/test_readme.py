@@ -31,6 +31,7 @@ PAGES = {
 README, REFERENCE = PAGES["README.md"], PAGES["results/reference/README.md"]
 WORDS = " ".join(README.split())
 BEST, LSTM = "18_graph_64/fast-49", "11_lstm_448/fast-43"
+QUICKEST = "18_graph_64/fast-51"  # on an H100
 
 
 def test_examples_give_what_is_shown():
@@ -46,7 +47,13 @@ def test_statistics_are_the_recorded_ones():
 
 
 @pytest.mark.parametrize(
-    ("part", "file"), [("speed", "benchmark.json"), ("graph", "benchmark_graph.json")]
+    ("part", "file"),
+    [
+        ("speed", "benchmark.json"),
+        ("graph", "benchmark_graph.json"),
+        ("training on a gpu", "benchmark_gpu_training.json"),
+        ("steps on a gpu", "benchmark_gpu_steps.json"),
+    ],
 )
 def test_speed_is_the_benchmark_s_own_output(part, file):
     content = json.loads((ROOT / "results" / "reference" / file).read_text())
@@ -96,8 +103,10 @@ def test_the_table_of_accuracies_has_published_and_measured_ones():
         "its best ensemble, Ens-0f1f4-CL400 | 72 %": at_72[ensembles].max(),
         "its best ensemble on the 80 % split, Ens-80-4 | 80 %": at_80.max(),
         f"**ours**, [`Graph-64`](results/reference/{BEST}/notebook.ipynb), one network | 72 %": (
-            published_accuracies()
+            published_accuracies(BEST)
         ),
+        f"**ours**, [the same in seven minutes](results/reference/{QUICKEST}/notebook.ipynb) on "
+        "one H100 | 72 %": published_accuracies(QUICKEST),
     }
     for name, accuracies in rows.items():
         assert f"| {name} | {percent(accuracies).replace(' /', ' |')} |" in between("accuracies")
@@ -112,7 +121,7 @@ def test_the_table_of_accuracies_has_published_and_measured_ones():
 
 
 def test_what_the_text_says_beside_that_table_is_so():
-    ours, every = published_accuracies(), paper.published()[ACCURACIES]
+    ours, every = published_accuracies(BEST), paper.published()[ACCURACIES]
     errors = standard_errors(ours, paper.SPLIT_SIZES["72"]["test"])
     ensemble = every.loc[("Ens-80-4", 80)]
     its_errors = standard_errors(ensemble, paper.SPLIT_SIZES["80"]["test"])
@@ -134,9 +143,7 @@ def test_what_the_text_says_beside_that_table_is_so():
 
 
 def test_what_the_text_says_of_the_best_weights_is_in_their_file():
-    entry = json.loads((ROOT / "results/reference" / BEST / "reference.json").read_text())
-    decodings = ("raw", "relation", "consistent")
-    raw, relation, consistent = (entry["metrics"]["test"][name] for name in decodings)
+    raw, relation, consistent = map(published(BEST).get, ("raw", "relation", "consistent"))
     network = paper.published().loc[("CNN-LSTM-400", 72)]
     lstm = paper.published().loc[("LSTM-448", 72)]
     for sentence in (
@@ -148,13 +155,51 @@ def test_what_the_text_says_of_the_best_weights_is_in_their_file():
         f"The ten largest errors make {share_of_the_largest_errors()} % of that",
         f"with the exact relations it is {consistent['mse_h22']:.1f}",
         f"has {percent(lstm[ACCURACIES])} % for it",
-        f"in {hours_of_training(BEST):.1f} hours of training",
+        f"after {hours_of_training(BEST):.1f} hours on a CPU all but $h^{{2,2}}$, "
+        f"{raw['accuracy_h22']:.2f}",
         f"`Graph-64` for {hours_of_training(BEST):.1f} hours, LSTM-448 for "
         f"{hours_of_training(LSTM):.1f}, 17 epochs",
     ):
         assert sentence in WORDS
     alone = paper.published().xs(72, level="split").dropna(subset="parameters_millions")
     assert raw["mae_h22"] < alone["mae_h22"].min()
+
+
+def test_what_the_text_says_of_an_h100_is_in_its_files():
+    rows = json.loads((ROOT / "results/reference/benchmark_gpu_training.json").read_text())
+    found = {
+        (row["precision"], row["batch_size"]): row
+        for row in rows["training"]
+        if row["model"] == "LSTM-448"
+    }
+    tf32, single, larger = found["tf32", 128], found["float32", 128], found["tf32", 1024]
+    rows = json.loads((ROOT / "results/reference/benchmark_gpu_steps.json").read_text())["steps"]
+    together = {r["precision"]: r["gain"] for r in rows if "together" in r["variant"]}
+    record = json.loads((ROOT / "results/reference" / QUICKEST / "metrics.json").read_text())
+    training, right = record["training"], accuracies_of(QUICKEST, "validation")
+    assert training["device"] == "NVIDIA H100 80GB HBM3" and "checkpoint" not in record
+    network = paper.published().loc[("LSTM-448", 72)]
+    for sentence in (
+        f"`Graph-64`, {training['epochs']} epochs in {training['seconds'] / 60:.1f} minutes",
+        f"PyTorch {record['environment']['packages']['torch']} and CUDA "
+        f"{record['environment']['cuda']}",
+        f"`Graph-64` does: {percent(published_accuracies(QUICKEST))} |",
+        f"| {published(QUICKEST)['consistent']['accuracy_all']:.2f} % |",
+        f"{tf32['ratio']:.1f} times in TF32, {single['ratio']:.1f} in float32",
+        f"{tf32['epoch_seconds']:.1f} s in TF32, {single['epoch_seconds']:.1f} in float32; "
+        f"{larger['epoch_seconds']:.1f} s in TF32 at batch 1,024",
+        f"{together['float32']:.1f} times in float32, {together['tf32']:.1f} in TF32;",
+        f"{network['train_accuracy_h22']:.1f} % of $h^{{2,2}}$ beside "
+        f"{network['accuracy_h22']:.1f} on the test set",
+    ):
+        assert sentence in WORDS
+    for sentence in (
+        f"it trained for {training['seconds']:.0f} seconds",
+        f"On the validation set it has {percent(right)} %",
+    ):
+        assert sentence in " ".join(REFERENCE.split())
+    alone = paper.published().xs(72, level="split").dropna(subset="parameters_millions")
+    assert (published_accuracies(QUICKEST) > alone[ACCURACIES].max()).all()
 
 
 def test_what_the_text_says_of_the_explorations_is_in_their_tables():
@@ -223,10 +268,14 @@ def standard_errors(shares: pd.Series, configurations: int) -> pd.Series:
     return 100 * np.sqrt(shares / 100 * (1 - shares / 100) / configurations)
 
 
-def published_accuracies() -> pd.Series:
-    """Of the best weights, as their file has them: of their 16-bit copy."""
-    entry = json.loads((ROOT / "results/reference" / BEST / "reference.json").read_text())
-    return pd.Series(entry["metrics"]["test"]["raw"])[ACCURACIES]
+def published(folder: str) -> dict[str, pd.Series]:
+    """Test metrics of published weights by decoding, as their file has them, in 16 bits."""
+    entry = json.loads((ROOT / "results/reference" / folder / "reference.json").read_text())
+    return {name: pd.Series(row) for name, row in entry["metrics"]["test"].items()}
+
+
+def published_accuracies(folder: str) -> pd.Series:
+    return published(folder)["raw"][ACCURACIES]
 
 
 def accuracies_of(folder: str, part: str) -> pd.Series:

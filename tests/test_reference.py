@@ -198,4 +198,4 @@ def test_the_weights_that_come_with_the_project_are_what_they_say():
             published = entry["published"][decoding]["accuracy_all"]
             error = np.sqrt(published * (100 - published) / 300)
             assert here["accuracy_all"] == pytest.approx(published, abs=4 * error + 0.5)
-    assert len(entries) == 2
+    assert len(entries) == 3
