@@ -334,14 +334,13 @@ def step_variants(timer: Timer, notes: list[str]) -> dict[str, Callable[[], floa
 
 def graph_variants(timer: Timer, notes: list[str]) -> dict[str, Callable[[], float]]:
     """The same of the graph network."""
+    everything, filled = "all 320 entries", "those that are not zero"
+    eager = {everything: lambda: timer.rate(lambda: timer.step(zeros=True))}
     if timer.place.type == "cpu":
-        ways = {"": timer.step}
-    else:
-        ways = {"": timer.step, ", one CUDA graph": partial(_recorded, timer, notes)}
-    return {
-        f"{entries}{way}": lambda make=make, zeros=zeros: timer.rate(lambda: make(zeros=zeros))
-        for way, make in ways.items()
-        for entries, zeros in (("all 320 entries", True), ("those that are not zero", False))
+        return eager | {filled: lambda: timer.rate(timer.step)}
+    return eager | {
+        f"{entries}, one CUDA graph": partial(timer.rate, partial(_recorded, timer, notes, zeros))
+        for entries, zeros in ((everything, True), (filled, False))
     }
 
 

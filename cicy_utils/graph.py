@@ -20,7 +20,8 @@ from cicy_utils.data import MAX_ENTRY, SHAPE
 ROWS, COLUMNS = SHAPE
 USUAL_DEGREE = 4  # of a row or a column, so that what is divided by it is of order one
 SHRINK = 10  # sums over a whole matrix are divided by this, which leaves them of order one
-MARGIN = 8  # standard deviations that a batch drawn at random never exceeds
+MARGIN = 8  # standard deviations by which a batch drawn at random does not exceed the mean
+PIECE = 65_536  # matrices that are counted at a time
 
 
 class Filled:
@@ -85,21 +86,24 @@ class Room(NamedTuple):
     columns: int
 
 
-def room_for(matrices: Tensor, batch_size: int) -> Room:
-    """Room for every batch of this size drawn at random from (N, 16, 20) matrices.
+def room_for(matrices: Tensor, drawn_from: Tensor, batch_size: int) -> Room:
+    """Room for batches of this size drawn at random from part of (N, 16, 20) matrices.
 
-    It is what so many of the fullest one would need, or eight standard deviations more than an
-    average batch, whichever is less.
+    It is what so many of the fullest one would need, or that one and eight standard deviations
+    more than an average batch, whichever is less.
     """
+    counts = torch.cat([_filled(piece) for piece in matrices.split(PIECE)])[drawn_from].double()
+    spread, mean = torch.std_mean(counts, dim=0, correction=0)
+    most = counts.amax(0)
+    usual = mean * batch_size + MARGIN * spread * math.sqrt(batch_size) + most
+    return Room(*torch.minimum(most * batch_size, usual.ceil()).int().tolist())
+
+
+def _filled(matrices: Tensor) -> Tensor:
+    """How many entries, rows and columns of each matrix are not zero, int64 (N, 3)."""
     filled = matrices != 0
     counts = filled.sum((1, 2)), filled.any(2).sum(1), filled.any(1).sum(1)
-    return Room(*(_room(count, batch_size) for count in counts))
-
-
-def _room(count: Tensor, batch_size: int) -> int:
-    spread, mean = torch.std_mean(count.double(), correction=0)
-    usual = mean * batch_size + MARGIN * spread * math.sqrt(batch_size)
-    return min(int(count.max()) * batch_size, math.ceil(usual.item()))
+    return torch.stack(counts, dim=1)
 
 
 class Padded(Filled):
@@ -145,6 +149,8 @@ def numbered(flags: Tensor, room: int) -> tuple[Tensor, Tensor]:
 
 class Everything:
     """All entries of B matrices, zeros too: there is more to compute, and less to look up.
+
+    It is what the others are compared with, in tests and in the benchmark.
 
     Sizes do not depend on the numbers: (B, 16, 20, F) for entries, (B, 16, 1, F) for rows,
     (B, 1, 20, F) for columns, each of which every entry sees by broadcasting, and (B, F) for
@@ -241,7 +247,8 @@ class GraphBlock(nn.Module):
     so are the features, of a function of every row, every column and every entry.
 
     Attributes:
-        zeros: whether it computes with zeros, too, which changes nothing but the time it takes.
+        zeros: whether it computes with zeros, too, which changes nothing but the time it takes;
+            for comparison.
         room: for what is not zero; None for as much as there is. See ``fixed_sizes``.
     """
 
@@ -284,17 +291,20 @@ class GraphBlock(nn.Module):
 @contextlib.contextmanager
 def fixed_sizes(
     model: nn.Module, matrices: Tensor, drawn_from: Tensor, batch_size: int
-) -> Iterator[None]:
+) -> Iterator[bool]:
     """Within it, a network computes with tensors of the same sizes for every batch of this size.
+
+    Yields whether that makes a difference: for other networks it does not.
 
     matrices, drawn_from: (N, 16, 20), and the numbers of those that batches are drawn from.
     """
     blocks = [module for module in model.modules() if isinstance(module, GraphBlock)]
-    room = room_for(matrices[drawn_from], batch_size) if blocks else None
+    before = [block.room for block in blocks]
+    room = room_for(matrices, drawn_from, batch_size) if blocks else None
     try:
         for block in blocks:
             block.room = room
-        yield
+        yield bool(blocks)
     finally:
-        for block in blocks:
-            block.room = None
+        for block, earlier in zip(blocks, before, strict=True):
+            block.room = earlier

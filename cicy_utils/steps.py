@@ -229,6 +229,7 @@ class GraphedStep:
         hodge = step.source.hodge
         if drawn_from is None:
             drawn_from = torch.arange(len(hodge), device=hodge.device)
+        self.drawn_from = drawn_from
         # From all over, as a batch is: the list is in the order of its sizes.
         places = torch.arange(batch_size, device=hodge.device) * len(drawn_from) // batch_size
         self.batch = drawn_from[places]
@@ -236,8 +237,7 @@ class GraphedStep:
         before = [tensor.detach().clone() for tensor in step.changing]
         learning_rate = float(step.optimizer.param_groups[0]["lr"])
         try:
-            with fixed_sizes(step.model, step.source.matrices, drawn_from, batch_size):
-                self._record(before, learning_rate)
+            self._record(before, learning_rate)
         finally:
             set_learning_rate(step.optimizer, learning_rate)
             self._restore(before)
@@ -251,19 +251,25 @@ class GraphedStep:
             self.step(batch)
 
     def _record(self, before: list[Tensor], learning_rate: float) -> None:
-        eager = self._losses(before, self.step)
-        self.step.optimizer.zero_grad()  # so that the graph makes gradients of its own
-        # Not that of the check, which so finds out whether replays follow the learning rate.
-        set_learning_rate(self.step.optimizer, learning_rate)
-        try:
-            self._capture()
-        except RuntimeError as error:
-            first = first_error(error)
-            if isinstance(first, torch.OutOfMemoryError):  # another network may well be recorded
-                raise torch.OutOfMemoryError(str(first)) from error
-            GraphedStep.failure = str(first)
-            raise RuntimeError(self.failure) from error
-        replayed = self._losses(before, self)
+        step = self.step
+        eager = self._losses(before, step)
+        with fixed_sizes(
+            step.model, step.source.matrices, self.drawn_from, len(self.batch)
+        ) as others:
+            if others:  # for which libraries may choose other algorithms
+                self._losses(before, step)
+            step.optimizer.zero_grad()  # so that the graph makes gradients of its own
+            # Not that of the check, which so finds out whether replays follow the learning rate.
+            set_learning_rate(step.optimizer, learning_rate)
+            try:
+                self._capture()
+            except RuntimeError as error:
+                first = first_error(error)
+                if isinstance(first, torch.OutOfMemoryError):  # another may well be recorded
+                    raise torch.OutOfMemoryError(str(first)) from error
+                GraphedStep.failure = str(first)
+                raise RuntimeError(self.failure) from error
+            replayed = self._losses(before, self)
         if not np.allclose(eager, replayed, rtol=GRAPH_TOLERANCE, atol=0, equal_nan=True):
             raise RuntimeError(f"its losses are {replayed}, and those of eager steps are {eager}")
 

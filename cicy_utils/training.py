@@ -700,7 +700,8 @@ def predict(
             f"{matrices.shape}"
         )
     place = resolve_device(device)
-    batch_size = batch_size or EVALUATION_BATCH[place.type]
+    if batch_size is None:
+        batch_size = EVALUATION_BATCH[place.type]
     if next(model.parameters()).device != place:
         # Even to where it is .to() would move recurrent weights, and a CUDA graph not see it.
         model.to(place)

@@ -136,7 +136,7 @@ layers turn them into the four numbers, as in the paper's networks.""",
 GRAPH_RATE = str(recipes.GRAPH.settings["learning_rate"])
 GRAPH_FINDING = """The paper has no such network; *published* below means the best of its twelve,
 CNN-LSTM-400. A graph needs no training to know that a permuted matrix is the same manifold; and
-most entries are zero, so that on a processor there is little to compute."""
+most entries are zero, so that there is little to compute."""
 
 PARAMETERS = f"""{texts.SOURCE}
 SUBSET = None  # number of configurations drawn from the list; None: all 905,684

@@ -110,6 +110,16 @@ def test_what_zeros_cost_a_graph_has_its_rows(on_a_cpu, small_batches):
     assert second["gain"] == second["rate"] / first["rate"]
 
 
+def test_a_graph_is_recorded_with_and_without_zeros_on_a_gpu(small_batches):
+    timer = benchmark_training.Timer(CASE, load_cicy4(subset=40), TINY)
+    timer.place = torch.device("cuda")
+    assert list(benchmark_training.graph_variants(timer, [])) == [
+        "all 320 entries",
+        "all 320 entries, one CUDA graph",
+        "those that are not zero, one CUDA graph",
+    ]
+
+
 def test_one_device_only_where_it_is_asked_for(tmp_path, monkeypatch, small_batches):
     """Every part of training goes by the plan's sizes, which the option cuts to one device."""
     monkeypatch.setattr(benchmark_training, "available_devices", lambda: ["cpu", "cuda"])

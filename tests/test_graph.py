@@ -1,11 +1,13 @@
-"""The graph network: no order of rows and columns, and no difference between its two ways."""
+"""The graph network: no order of rows and columns, and no difference between its three ways."""
+
+import math
 
 import numpy as np
 import pytest
 import torch
 
 from cicy_utils import metrics
-from cicy_utils.graph import Everything, Filled, Room, degrees, fixed_sizes
+from cicy_utils.graph import Everything, Filled, Room, degrees, fixed_sizes, room_for
 from cicy_utils.models import build_model
 from cicy_utils.steps import scale
 
@@ -32,7 +34,7 @@ def test_a_graph_has_no_order_of_rows_and_columns(graph, cicy4_sample):
 
 
 def test_a_graph_with_zeros_among_its_entries_is_the_same(graph, cicy4_sample):
-    """What a GPU computes; gradients are the same, too."""
+    """Gradients are the same, too."""
     inputs = scale(torch.tensor(cicy4_sample.matrices[:50]))
     found = []
     for graph.graph.zeros in (False, True):
@@ -54,15 +56,15 @@ def answers_and_gradients(model, inputs):
 @pytest.mark.parametrize("spare", [0, 1, 50])
 def test_room_for_more_entries_than_there_are_changes_nothing(graph, cicy4_sample, spare):
     matrices = torch.tensor(cicy4_sample.matrices[:50])
+    matrices[7] = 0  # has neither
     expected = answers_and_gradients(graph, scale(matrices))
     filled = matrices != 0
-    counts = filled.sum(), filled.any(1).sum(), filled.any(2).sum()
-    entries, columns, rows = (int(count) + spare for count in counts)
-    graph.graph.room = Room(entries, rows, columns)
+    enough = Room(*(int(n.sum()) for n in (filled, filled.any(2), filled.any(1))))
+    graph.graph.room = Room(*(number + spare for number in enough))
     for one, other in zip(answers_and_gradients(graph, scale(matrices)), expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
-    for part in Room._fields if not spare else ():
-        graph.graph.room = Room(entries, rows, columns)._replace(**{part: 100})
+    for part, number in enough._asdict().items():
+        graph.graph.room = enough._replace(**{part: number - 1})
         assert graph(scale(matrices)).isnan().all()
 
 
@@ -71,11 +73,34 @@ def test_there_is_room_for_every_batch(graph, cicy4_sample, batch_size):
     matrices = torch.tensor(cicy4_sample.matrices)
     drawn_from = torch.arange(0, 300, 2)
     generator = torch.Generator().manual_seed(0)
-    with fixed_sizes(graph, matrices, drawn_from, batch_size):
+    with fixed_sizes(graph, matrices, drawn_from, batch_size) as others:
+        assert others
         for _ in range(5):
             batch = drawn_from[torch.randint(150, (batch_size,), generator=generator)]
             assert graph(scale(matrices[batch])).isfinite().all()
-        assert graph.graph.room.entries < 40 * batch_size
+
+
+def test_how_much_room_there_is(monkeypatch):
+    """That of the fullest ones for small batches; for large ones little more than the mean."""
+    monkeypatch.setattr("cicy_utils.graph.PIECE", 30)
+    matrices = torch.zeros(100, 16, 20, dtype=torch.uint8)
+    matrices[:, 0, :2] = 1
+    matrices[50:, :3, :2] = 1
+    matrices[99] = 1  # in no batch
+    drawn_from = torch.arange(99)
+    assert room_for(matrices, drawn_from, 2) == (12, 6, 4)
+    mean, spread = (50 * 2 + 49 * 6) / 99, 4 * (50 * 49) ** 0.5 / 99
+    entries = math.ceil(10_000 * mean + 8 * spread * 100 + 6)
+    assert room_for(matrices, drawn_from, 10_000)[::2] == (entries, 20_000)
+
+
+def test_only_a_graph_has_fixed_sizes_and_only_within(graph):
+    matrices, some = torch.ones(3, 16, 20, dtype=torch.uint8), torch.arange(3)
+    with fixed_sizes(build_model("LSTM-448", hidden_size=2), matrices, some, 2) as others:
+        assert not others
+    with pytest.raises(KeyError), fixed_sizes(graph, matrices, some, 1):
+        assert graph.graph.room.entries == 320
+        raise KeyError
     assert graph.graph.room is None
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from cicy_utils import devices, steps
-from cicy_utils.graph import fixed_sizes
+from cicy_utils.graph import Padded, fixed_sizes, room_for
 from cicy_utils.models import HodgeNetwork, ModelSpec, build_model
 
 
@@ -181,6 +181,27 @@ def test_each_graph_is_recorded_on_a_stream_of_its_own(source, monkeypatch):
         monkeypatch.setattr(steps.GraphedStep, "_record", recorder.attach(step))
         steps.GraphedStep(step, 8)
     assert len(set(recorder.streams)) == 2
+
+
+@pytest.mark.parametrize("fault", [None, "another result", "no recording"])
+def test_a_graph_network_is_recorded_with_fixed_sizes_and_compared_with_others(
+    source, monkeypatch, fault
+):
+    """On a CPU with what is recorded there: the step, as often as it is replayed."""
+    step = make_step(source, build_model("Graph-64", hidden_size=4, num_layers=2, seed=1))
+    block, rooms = step.model.graph, []
+    block.register_forward_pre_hook(lambda *_: rooms.append(block.room))
+    if fault == "another result":
+        right = Padded.of_matrices
+        monkeypatch.setattr(Padded, "of_matrices", lambda self, x: 5 * right(self, x))
+    recorder = Recorder(monkeypatch, can_record=fault != "no recording")
+    monkeypatch.setattr(steps.GraphedStep, "_record", recorder.attach(step))
+    drawn_from = torch.arange(5, 25)
+    with pytest.raises(RuntimeError) if fault else contextlib.nullcontext():
+        steps.GraphedStep(step, 8, drawn_from)
+    room = room_for(source.matrices, drawn_from, 8)
+    assert rooms == [None] * 3 + [room] * (3 if fault == "no recording" else 3 + 1 + 3)
+    assert block.room is None
 
 
 def normed_step(source):

@@ -530,6 +530,17 @@ def test_runs_of_one_list_share_one_copy_of_it(data, split, tmp_path, monkeypatc
     assert len(copies) == 1
 
 
+def test_batches_are_said_to_be_of_the_training_set(data, split, tmp_path, monkeypatch):
+    """So that a recorded step has room for them."""
+    told, fastest_step = [], steps.fastest_step
+    monkeypatch.setattr(steps, "fastest_step", lambda *a: told.append(a[1:]) or fastest_step(*a))
+    recipe = config(max_epochs=1)
+    fit(small_model(), data, split, recipe, tmp_path)
+    [(batch_size, drawn_from)] = told
+    assert batch_size == recipe.batch_size
+    assert sorted(drawn_from.tolist()) == sorted(split.train)
+
+
 def test_predicting_moves_no_weight_of_a_model_that_is_in_place(data, monkeypatch):
     model = small_model()
     monkeypatch.setattr(model, "to", lambda *_: pytest.fail("moved"))
