@@ -261,14 +261,7 @@ class GraphedStep:
             step.optimizer.zero_grad()  # so that the graph makes gradients of its own
             # Not that of the check, which so finds out whether replays follow the learning rate.
             set_learning_rate(step.optimizer, learning_rate)
-            try:
-                self._capture()
-            except RuntimeError as error:
-                first = first_error(error)
-                if isinstance(first, torch.OutOfMemoryError):  # another may well be recorded
-                    raise torch.OutOfMemoryError(str(first)) from error
-                GraphedStep.failure = str(first)
-                raise RuntimeError(self.failure) from error
+            self._capture()
             replayed = self._losses(before, self)
         if not np.allclose(eager, replayed, rtol=GRAPH_TOLERANCE, atol=0, equal_nan=True):
             raise RuntimeError(f"its losses are {replayed}, and those of eager steps are {eager}")
@@ -278,13 +271,20 @@ class GraphedStep:
         # side by side they would spoil each other's products, and with the first that is freed
         # newer versions of PyTorch take it from all.
         own = torch.cuda.Stream(self.step.device)
-        # The outer block goes back to the stream of before even when the recording fails.
-        with (
-            _without_collection(),
-            torch.cuda.stream(own),
-            torch.cuda.graph(self.graph, stream=own),
-        ):
-            self.step(self.batch)
+        try:
+            # The outer block goes back to the stream of before even when the recording fails.
+            with (
+                _without_collection(),
+                torch.cuda.stream(own),
+                torch.cuda.graph(self.graph, stream=own),
+            ):
+                self.step(self.batch)
+        except RuntimeError as error:
+            first = first_error(error)
+            if isinstance(first, torch.OutOfMemoryError):  # another network may well be recorded
+                raise torch.OutOfMemoryError(str(first)) from error
+            GraphedStep.failure = str(first)
+            raise RuntimeError(self.failure) from error
 
     def _losses(self, before: list[Tensor], step: TrainStep | GraphedStep) -> list[float]:
         """The losses of the first few steps from where the training stands."""
