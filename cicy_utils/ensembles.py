@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cicy_utils import evaluation, metrics, records
+from cicy_utils import evaluation, metrics, records, reference
 from cicy_utils.data import HODGE_NAMES, Cicy4
 from cicy_utils.paper import ENSEMBLES_FILE, published
 from cicy_utils.records import Mask, Predictions
@@ -237,24 +237,35 @@ def find_members(run_folder: Path | str, data: Cicy4, split: Split) -> Members:
     """The finished models in results/<run>/ that the test set of a split can judge.
 
     On the 80 % split these are the results of retraining and, as in the paper, every model of the
-    72 % split and of the folds, which have not seen that test set either. Of several runs of one
-    name (seeds) the one that validates best is taken.
+    72 % split and of the folds, which have not seen that test set either. Of several trainings of
+    one model (seeds) the one that validates best has its name and stands in the paper's ensembles;
+    the others, "LSTM-448 (seed-43)", may be climbed with.
     """
-    found: dict[str, Member] = {}
-    left_out: dict[str, str] = {}
+    members: dict[str, Member] = {}
+    refused: list[tuple[str, Path, str]] = []
+    known: set[str] = set()
     for folder, record in sorted(records.trained(run_folder), key=_preference):
-        name = record["model"]
+        model = record["model"]
         if training_share(record["split"]["name"]) == 80 and training_share(split.name) != 80:
             continue
-        if name in found:
-            continue
+        if (weights := _trained_in(folder, record)) in known:
+            continue  # the same weights twice would not be two members
         if reason := _why_not(folder, record, data, split):
-            left_out[name] = reason
+            refused.append((model, folder, reason))
             continue
-        found[name] = Member(folder, record, records.load_trained_on(folder))
+        known.add(weights)
+        member = Member(folder, record, records.load_trained_on(folder))
+        members[_name(model, folder, members)] = member
+    left_out: dict[str, str] = {}
+    for model, folder, reason in refused:
+        left_out[_name(model, folder, {**members, **left_out})] = reason
     # In the order of the notebooks, whatever they are worth.
-    by_place = sorted(found.items(), key=lambda item: item[1].place)
-    return Members(dict(by_place), {n: why for n, why in left_out.items() if n not in found})
+    return Members(dict(sorted(members.items(), key=lambda item: item[1].place)), left_out)
+
+
+def _name(model: str, folder: Path, taken: Mapping[str, object]) -> str:
+    """The model's, or with its run where that is taken: "LSTM-448 (seed-43)"."""
+    return f"{model} ({folder.name})" if model in taken else model
 
 
 def climb(found: Members, split: Split, *, rounds: int = ROUNDS) -> Climb | None:
@@ -489,6 +500,12 @@ def _preference(result: tuple[Path, dict[str, Any]]) -> tuple:
     return later, records.preference(record), folder
 
 
+def _trained_in(folder: Path, record: dict[str, Any]) -> str:
+    """Where the weights of a result were trained, its checkpoint if it has only been evaluated."""
+    evaluated = record["training"].get("retrained") is False
+    return record["checkpoint"] if evaluated else records.place(folder)
+
+
 def _why_not(folder: Path, record: dict[str, Any], data: Cicy4, split: Split) -> str:
     """Why a result must not be tested on this test set; empty when it may."""
     if record["data"]["fingerprint"] != data.fingerprint:
@@ -501,7 +518,11 @@ def _why_not(folder: Path, record: dict[str, Any], data: Cicy4, split: Split) ->
     try:
         trained_on = records.load_trained_on(folder)
         records.require_unseen(trained_on, split.test, data, who="it")
-        records.load_predictions(folder, "validation")  # those that come with the project lack them
     except (FileNotFoundError, ValueError) as error:
         return str(error)
+    try:
+        records.load_predictions(folder, "validation")
+    except FileNotFoundError as error:
+        how = "; of published weights `python -m cicy_utils.reference predict` makes them"
+        return f"{error}{how if reference.is_published(folder) else ''}"
     return ""

@@ -2,10 +2,12 @@
 
 ``publish`` makes a small copy of a run's best weights, in 16 bits, and measures that copy on the
 whole test set: what is published are the numbers of the file itself. ``check`` measures it again,
-on a part of the test set that a CPU answers within seconds.
+on a part of the test set that a CPU answers within seconds. ``predict`` saves what the copy says of
+the validation and the test set, so that it can join an ensemble.
 
     python -m cicy_utils.reference publish results/reference/11_lstm_448/fast-42
     python -m cicy_utils.reference check
+    python -m cicy_utils.reference predict
 """
 
 from __future__ import annotations
@@ -95,6 +97,11 @@ def find(folder: Path | str | None = None) -> list[Path]:
     return sorted(path.parent for path in folder.glob(f"*/*/{RECORD_FILE}"))
 
 
+def is_published(folder: Path | str) -> bool:
+    """Whether the weights of a run come with the project."""
+    return (Path(folder) / RECORD_FILE).is_file()
+
+
 def check(
     folders: Sequence[Path | str], part: int | None = 20_000, seed: int = 0, device: str = "auto"
 ) -> list[dict[str, Any]]:
@@ -117,11 +124,7 @@ def check(
     """
     found = []
     for folder in map(Path, folders):
-        path, entry = folder / checkpoint.SMALL_WEIGHTS_FILE, _entry(folder)
-        model, metadata = prediction.load_model(path)
-        if hashlib.sha256(path.read_bytes()).hexdigest() != entry["sha256"]:
-            raise ValueError(f"{path} is not the file whose numbers are published: fetch it again")
-        data, split = _list_and_split(path, metadata)
+        entry, model, data, split = _published(folder)
         wanted = len(split.test) if part is None else part
         if not 0 < wanted <= len(split.test):
             raise ValueError(
@@ -142,6 +145,26 @@ def check(
             }
         )
     return found
+
+
+def save_predictions(folder: Path | str, device: str = "auto") -> None:
+    """Write predictions_validation.npz and predictions_test.npz of published weights.
+
+    A finished run leaves such files, of its weights in 32 bits, which these replace; in a clone
+    there are none, and without them ``ensembles.find_members`` takes no member.
+
+    Args:
+        folder: one of ``find``.
+        device: as of ``training.TrainConfig``.
+
+    Raises:
+        FileNotFoundError, ValueError: as of ``check``.
+    """
+    _, model, data, split = _published(Path(folder))
+    for part in ("validation", "test"):
+        indices = split.parts[part]
+        answers = predict(model, data.matrices[indices], device=device)
+        records.save_predictions(folder, part, indices, answers, data.hodge[indices])
 
 
 def record_check(
@@ -239,6 +262,15 @@ def _entry(folder: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def _published(folder: Path) -> tuple[dict[str, Any], models.HodgeNetwork, Cicy4, Split]:
+    """The entry of published weights, their model, the list in its layout and their split."""
+    path, entry = folder / checkpoint.SMALL_WEIGHTS_FILE, _entry(folder)
+    model, metadata = prediction.load_model(path)
+    if hashlib.sha256(path.read_bytes()).hexdigest() != entry["sha256"]:
+        raise ValueError(f"{path} is not the file whose numbers are published: fetch it again")
+    return entry, model, *_list_and_split(path, metadata)
+
+
 def _list_and_split(path: Path, metadata: dict[str, Any]) -> tuple[Cicy4, Split]:
     """The complete list in the layout of some weights, and the split that they were judged by."""
     data = load_cicy4(layout=metadata["data"]["layout"])
@@ -264,6 +296,14 @@ def _measure(
     return evaluation.measure(data, indices, answers)["here"]
 
 
+def _show(entry: dict[str, Any]) -> None:
+    """Print what ``check`` found of one folder."""
+    sides = {side: pd.DataFrame(entry[side]).T for side in ("published", "here")}
+    table = pd.concat({side: frame[metrics.EVERY_ACCURACY] for side, frame in sides.items()})
+    print(f"{entry['name']}, {entry['part']:,} of {entry['test']:,} configurations")
+    print(table.round(2).to_string())
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m cicy_utils.reference", description=__doc__)
@@ -273,22 +313,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     made.add_argument("folder", type=Path, nargs="+")
     again = commands.add_parser("check", help="measure the published weights again")
     again.add_argument("--part", type=int, default=20_000, help="test configurations")
+    commands.add_parser("predict", help="save the predictions of the published weights")
     options = parser.parse_args(arguments)
     try:
         if options.command == "publish":
             for folder in options.folder:
                 publish(folder)
             print(markdown(options.folder))
+        elif not find():
+            print("there are no published weights in results/reference")
+        elif options.command == "predict":
+            for folder in find():
+                save_predictions(folder)
+                print(f"{records.place(folder)}: validation and test set predicted")
         else:
-            found = check(find(), options.part)
-            if not found:
-                print("there are no published weights in results/reference")
-            for entry in found:
-                sides = {side: pd.DataFrame(entry[side]).T for side in ("published", "here")}
-                columns = metrics.EVERY_ACCURACY
-                table = pd.concat({side: frame[columns] for side, frame in sides.items()})
-                print(f"{entry['name']}, {entry['part']:,} of {entry['test']:,} configurations")
-                print(table.round(2).to_string())
+            for entry in check(find(), options.part):
+                _show(entry)
     except (FileNotFoundError, ValueError) as error:
         print(f"python -m cicy_utils.reference: {error}", file=sys.stderr)
         return 1

@@ -239,8 +239,9 @@ record, entries = ensembles.record_ensembles(found, climbs, cicy4, splits, **nam
 label = record["label"]"""
 
 MEMBERS_TEXT = """Who may be tested on which test set: a model whose predictions were saved and that
-was never trained on any of it. Of several seeds of one model the one that is most often right on
-the validation set is taken."""
+was never trained on any of it. Of several trainings of one model the one that is most often right
+on the validation set stands in the paper's ensembles; the others have the name of their run in
+brackets, and the climb may use them, too."""
 
 WEIGHTS_TEXT = """The weights, and who was kept out of the climb. In the figures, round by round:
 mean accuracy and Huber loss of the ensemble so far, on the validation set, and at the bottom the

@@ -241,9 +241,10 @@ def test_fold_four_alone_has_not_seen_the_validation_set():
 
 def test_who_is_found_and_who_may_climb(run_folder, data):
     found, climbs, _, _ = everything(run_folder, data)
-    assert set(found["72"].members) == {"CNN-LSTM-400", "LSTM-448", "LSTM-448-f1", "LSTM-448-f4"}
+    singles = {"CNN-LSTM-400", "LSTM-448", "LSTM-448 (seed-42)"}
+    assert set(found["72"].members) == {*singles, "LSTM-448-f1", "LSTM-448-f4"}
     assert set(found["80"].members) == {*found["72"].members, "LSTM-448-d80"}
-    # of two seeds the one that validates better
+    # of two seeds the one that validates better has the name
     assert found["72"].members["LSTM-448"].place == "11_lstm_448/seed-43"
     for split in ("72", "80"):
         assert list(climbs[split].left_out) == ["LSTM-448-f1"]
@@ -266,10 +267,43 @@ def test_published_weights_without_predictions_stay_outside(run_folder, data):
     split = split_72(len(data))
     found = ensembles.find_members(run_folder, data, split)
     assert found.members["LSTM-448"].place == "11_lstm_448/seed-42"
+    assert "no predictions" in found.left_out["LSTM-448 (seed-43)"]
     (run_folder / "07_cnn_lstm_400" / "seed-42" / "predictions_validation.npz").unlink()
     found = ensembles.find_members(run_folder, data, split)
     assert "no predictions of part 'validation'" in found.left_out["CNN-LSTM-400"]
     assert ensembles.climb(found, split).weights
+
+
+def test_several_trainings_of_one_model_make_an_ensemble(run_folder, data):
+    """Two seeds that are off in opposite directions, and by little in the mean."""
+    split = split_72(len(data))
+    for seed, shift in ((44, 0.55), (45, -0.6)):
+        folder = save_member(run_folder, f"09_lstm_400/seed-{seed}", "LSTM-400", data, split, 0.01)
+        for part in ("validation", "test"):
+            values = records.load_predictions(folder, part)
+            shifted = values.predictions + shift
+            records.save_predictions(folder, part, values.indices, shifted, values.labels)
+    found = ensembles.find_members(run_folder, data, split)
+    pair = {name for name in found.members if name.startswith("LSTM-400")}
+    assert pair == {"LSTM-400", "LSTM-400 (seed-45)"}
+    only = ensembles.Members({name: found.members[name] for name in pair}, {})
+    reached = ensembles.climb(only, split)
+    assert reached.weights.keys() == pair
+    assert min(reached.weights.values()) > 0.4
+    assert reached.path["accuracy"].max() == 100
+
+
+def test_weights_that_were_only_judged_again_are_one_member(run_folder, data):
+    """As CNN-LSTM-400 on the 80 % split, whose folder is of notebook 14."""
+    later, place = split_80(len(data)), "14_retraining/CNN-LSTM-400"
+    first = split_72(len(data)).train
+    folder = save_member(run_folder, place, "CNN-LSTM-400", data, later, 0.5, first)
+    record = records.read_metrics(folder)
+    record["training"]["retrained"] = False
+    records.write_metrics(folder, **record, checkpoint="07_cnn_lstm_400/seed-42")
+    found = ensembles.find_members(run_folder, data, later)
+    same = {name: m.place for name, m in found.members.items() if "CNN-LSTM-400" in name}
+    assert same == {"CNN-LSTM-400": place}
 
 
 def test_results_of_another_list_split_or_test_set_stay_outside(run_folder, data):

@@ -6,6 +6,7 @@ import pytest
 
 from cicy_utils import (
     checkpoint,
+    ensembles,
     evaluation,
     prediction,
     records,
@@ -61,6 +62,32 @@ def test_the_published_numbers_are_those_of_the_small_file(run_dir):
     for decoding in ("raw", "relation", "relation+chi", "consistent"):
         assert again["here"][decoding] == pytest.approx(entry["metrics"]["test"][decoding])
     assert entry["metrics"]["validation"]["raw"].keys() == entry["metrics"]["test"]["raw"].keys()
+
+
+def test_published_weights_join_an_ensemble_once_they_have_predicted(
+    run_dir, small_list, monkeypatch, capsys
+):
+    """As in a clone, where there are no predictions; the mean of one is that one."""
+    entry = reference.publish(run_dir)
+    for path in run_dir.glob("predictions_*.npz"):
+        path.unlink()
+    split = split_72(len(small_list))
+    results = run_dir.parents[1]
+    refused = ensembles.find_members(results, small_list, split)
+    assert not refused.members
+    assert "python -m cicy_utils.reference predict" in refused.left_out["LSTM-448"]
+    monkeypatch.setattr(reference.records, "project_root", lambda: results)
+    monkeypatch.setattr(reference, "find", lambda: [run_dir])
+    assert reference.main(["predict"]) == 0
+    assert "11_lstm_448/fast-42: validation and test set predicted" in capsys.readouterr().out
+    found = ensembles.find_members(results, small_list, split)
+    reached = ensembles.climb(found, split)
+    assert reached.weights == {"LSTM-448": 1.0}
+    euler = evaluation.euler_numbers(small_list, split.test)
+    options = dict(chosen_by="validation", euler=euler)
+    mean = ensembles.measure("Climb-72", reached.weights, found, small_list, split, **options)
+    for decoding, published in entry["metrics"]["test"].items():
+        assert mean["metrics"]["test"][decoding] == pytest.approx(published)
 
 
 def test_training_goes_on_from_the_small_file(run_dir, small_list):
