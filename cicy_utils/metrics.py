@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 
 from cicy_utils.data import HODGE_NAMES
+from cicy_utils.relations import h22_from_others, h31_from_euler
 
 # Columns of `evaluate`: percent exactly right, of each Hodge number and with all four right.
 ACCURACIES = [f"accuracy_{name}" for name in HODGE_NAMES]
@@ -81,9 +82,8 @@ def decode(
     if decoding == "raw":
         return decoded
     if decoding == "relation+chi":
-        decoded[:, 2] = euler // 6 - 8 - decoded[:, 0] + decoded[:, 1]
-    h11, h21, h31, _ = decoded.T
-    decoded[:, 3] = 2 * (22 + 2 * h11 + 2 * h31 - h21)
+        decoded[:, 2] = h31_from_euler(euler, decoded[:, 0], decoded[:, 1])
+    decoded[:, 3] = h22_from_others(*decoded[:, :3].T)
     return decoded
 
 
@@ -269,8 +269,8 @@ def _nearest_consistent(
     """
     metric = _metric(covariance)
     (a, b), (_, c) = gram = STEPS @ metric @ STEPS.T
-    rest = euler // 6 - 8  # h11 + h31 - h21
-    origin = np.stack([0 * rest, 0 * rest, rest, 44 + 4 * rest], axis=1)
+    rest = h31_from_euler(euler, 0, 0)  # h11 + h31 - h21
+    origin = np.stack([0 * rest, 0 * rest, rest, h22_from_others(0, 0, rest)], axis=1)
     x, y = ((predictions - origin) @ metric @ STEPS.T @ np.linalg.inv(gram)).T
 
     steepness = c - b * b / a

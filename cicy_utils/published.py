@@ -22,9 +22,9 @@ import numpy as np
 from cicy_utils.archives import MAX_ENTRIES, MAX_MEMBER_BYTES, Container, Refused, is_zip, open_zip
 from cicy_utils.data import SHAPE, Cicy4, crop
 from cicy_utils.files import write_atomically
+from cicy_utils.relations import euler_from_hodge
 from cicy_utils.scanner import FULL, LIST, MAX_ENTRY_BYTES, NOTHING, PROBLEMS, WRONG, scan
 from cicy_utils.validation import Entries
-from cicy_utils.verification import euler_from_hodge
 
 TEXT_NAME = "cicy4list.txt"
 

@@ -25,6 +25,7 @@ from numba import njit
 from cicy_utils import chunks, files
 from cicy_utils.archives import Refused
 from cicy_utils.data import HODGE_NAMES
+from cicy_utils.relations import euler_from_hodge, h22_from_others
 from cicy_utils.topology import (
     PRODUCT,
     VALID,
@@ -33,7 +34,6 @@ from cicy_utils.topology import (
     hodge_numbers_batch,
     rule_message,
 )
-from cicy_utils.verification import euler_from_hodge
 
 # What a reader may find wrong with an entry; the codes are compiled into the parser.
 SOUND = 0
@@ -230,11 +230,10 @@ def validate(entries: Entries, source: str | Path) -> Report:
     missing = (hodge < 0).any(axis=1)
     note_faults(fit[missing], LABEL, np.argmax(hodge[missing] < 0, axis=1))
     fit, hodge = fit[~missing], hodge[~missing]
-    h11, h21, h31, h22 = hodge.T
-    expected = 2 * (22 + 2 * h11 + 2 * h31 - h21)
+    expected = h22_from_others(*hodge[:, :3].T)
     chi = euler_from_hodge(hodge)
     euler = _in_chunks(euler_numbers_batch, entries.matrices, fit)
-    unrelated, unequal = h22 != expected, chi != euler
+    unrelated, unequal = hodge[:, 3] != expected, chi != euler
     note_faults(fit[unrelated], RELATION, 0, 0, expected[unrelated])
     note_faults(fit[unequal], CHI, 0, 0, euler[unequal], chi[unequal])
 
