@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from cicy_utils import records
+from cicy_utils import recipes, records
 from cicy_utils.data import Cicy4
 from cicy_utils.evaluation import evaluate_run
 from cicy_utils.models import build_model
@@ -23,9 +23,9 @@ from cicy_utils.splits import FOLDS, Split, cv_folds, split_72
 from cicy_utils.training import TrainConfig, fit
 
 
-def result_name(model: str, fold: int) -> str:
-    """The paper's name of a model trained on a fold, "LSTM-448-f1"."""
-    return f"{model}-f{fold}"
+def result_name(model: str, fold: int, recipe: str = "paper") -> str:
+    """The paper's name of a model trained on a fold, "LSTM-448-f1"; "LSTM-448-f1-fast"."""
+    return recipes.result_name(f"{model}-f{fold}", recipe)
 
 
 def fold(n: int, number: int, *, seed: int = 42) -> Split:
@@ -64,17 +64,29 @@ def train_fold(
     *,
     notebook: str,
     split_seed: int = 42,
+    recipe: str = "paper",
     **shape: Any,
 ) -> dict[str, Any]:
     """Train a model on one fold, evaluate it and return its record.
 
-    name, shape: as of ``models.build_model``; number: of the fold, 0 to 4.
+    name, shape: as of ``models.build_model``; number: of the fold, 0 to 4; recipe: the one in
+    ``recipes.RECIPES`` that config follows.
     """
     split = fold(len(data), number, seed=split_seed)
     model = build_model(name, seed=config.seed, **shape)
     result = fit(model, data, split, config, run_dir)
-    names = {"notebook": notebook, "name": result_name(name, number)}
-    return evaluate_run(model, data, split, config, result, run_dir, parts=parts(split), **names)
+    return evaluate_run(
+        model,
+        data,
+        split,
+        config,
+        result,
+        run_dir,
+        parts=parts(split),
+        notebook=notebook,
+        name=result_name(name, number, recipe),
+        **recipes.expected(recipe, name),
+    )
 
 
 def finished(run_dir: Path | str) -> dict[Path, dict[str, Any]]:

@@ -25,7 +25,7 @@ FILE_NAME = "paper_results.csv"
 MEASURES = ("accuracy", "mse", "mae", "r2")
 CONSTANT = "constant prediction"
 # What our own networks are set beside, which the paper does not have: the best of its twelve.
-COUNTERPARTS = {"Graph-64": "CNN-LSTM-400"}
+COUNTERPARTS = {"Graph-64": "CNN-LSTM-400", "Graph-64-d80": "LSTM-448-d80"}
 ENSEMBLES_FILE = "ensembles.json"
 BASELINES_FILE = "baselines.json"
 

@@ -107,6 +107,18 @@ def result_name(model: str, recipe: str) -> str:
     return model if recipe == "paper" else f"{model}-{recipe}"
 
 
+def expected(recipe: str, model: str) -> dict[str, Any]:
+    """What ``evaluation.evaluate_run`` compares a training with that follows a recipe.
+
+    recipe: every setting; layout; changes: how the recipe itself is told.
+    """
+    return {
+        "recipe": settings(recipe, model),
+        "layout": layout(recipe),
+        "changes": [] if recipe == "paper" else [f"the {recipe} recipe"],
+    }
+
+
 def network(name: str) -> str:
     """The network of a result, whatever the recipe: the inverse of ``result_name``."""
     for recipe in RECIPES:

@@ -55,7 +55,7 @@ PAPER_RECIPE = {
     "shuffle": False,
     "precision": "float32",
 }
-RETRAINING_RECIPE = PAPER_RECIPE | {"min_learning_rate": 1e-7}  # section 7 and its notebooks
+RETRAINING = {"min_learning_rate": 1e-7}  # what is otherwise in section 7 and its notebooks
 
 SECTIONS = {"notebook", "variant", "label", "data", "environment"}
 MODEL_SECTIONS = SECTIONS | {"model", "seed", "settings", "split", "weights", "training", "metrics"}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cicy_utils import evaluation, prediction, records, training
+from cicy_utils import evaluation, prediction, recipes, records, training
 from cicy_utils.data import Cicy4
 from cicy_utils.models import HodgeNetwork
 from cicy_utils.records import Mask
@@ -48,9 +48,12 @@ class Checkpoint:
         model.load_state_dict(self.model.state_dict())
 
 
-def result_name(model: str, retrain: bool) -> str:
-    """The name of a result on the 80 % split, as in data/paper_results.csv: "LSTM-448-d80"."""
-    return f"{model}-d80" if retrain else model
+def result_name(model: str, retrain: bool, recipe: str = "paper") -> str:
+    """The name of a result on the 80 % split, as in data/paper_results.csv: "LSTM-448-d80".
+
+    model: without the recipe; by the fast one its result is "LSTM-448-d80-fast".
+    """
+    return recipes.result_name(f"{model}-d80" if retrain else model, recipe)
 
 
 def find_checkpoint(run_folder: Path | str, model: str) -> Path:
@@ -131,8 +134,11 @@ def run(
     *,
     retrain: bool,
     notebook: str,
+    recipe: str = "paper",
 ) -> dict[str, Any]:
     """Train on from a checkpoint, or only evaluate it; returns the record in metrics.json.
+
+    recipe: the one in ``recipes.RECIPES`` that config follows, beside ``records.RETRAINING``.
 
     The record has two entries more than that of a model: checkpoint (its notebook and variant)
     and, in training, "retrained". Of one that is retrained, the metrics also have the part
@@ -165,6 +171,10 @@ def run(
     result = training.fit(
         model, data, split, config, Path(run_dir), trained_before=checkpoint.trained_on
     )
+    expected = recipes.expected(recipe, model.name)
+    expected["recipe"] |= records.RETRAINING
+    if before["label"]:
+        expected["changes"].append(f"started from a {before['label'].split(':')[0]}")
     return evaluation.evaluate_run(
         model,
         data,
@@ -173,10 +183,9 @@ def run(
         result,
         run_dir,
         notebook=notebook,
-        name=result_name(before["model"], retrain),
-        recipe=records.RETRAINING_RECIPE,
-        changes=[f"started from a {before['label'].split(':')[0]}"] if before["label"] else [],
+        name=result_name(recipes.network(before["model"]), retrain, recipe),
         retrained=True,
         answers=answers,
         checkpoint=checkpoint.name,
+        **expected,
     )

@@ -64,9 +64,9 @@ def train(
     on_gpu = resolve_device(config.device, config.precision).type == "cuda"
     at_once = MOST_SIDE_BY_SIDE if on_gpu else 1
     require_startable(runs)
-    changes = [] if recipe == "paper" else [f"the {recipe} recipe"]
+    expected = recipes.expected(recipe, name)
     if start is not None:
-        changes.append(f"started from {start.name}")
+        expected["changes"].append(f"started from {start.name}")
     done, failures = {}, []
     for first in range(0, len(runs), at_once):
         group = runs[first : first + at_once]
@@ -85,9 +85,7 @@ def train(
                 run.run_dir,
                 notebook=notebook,
                 name=recipes.result_name(name, recipe),
-                recipe=recipes.settings(recipe, name),
-                layout=recipes.layout(recipe),
-                changes=changes,
+                **expected,
                 **({"checkpoint": start.name} if start else {}),
             )
         if any(map(_by_hand, outcomes)):

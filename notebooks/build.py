@@ -20,7 +20,7 @@ import texts_scan
 import texts_together as texts
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from cicy_utils import graph, models, paper, recipes
+from cicy_utils import graph, models, paper, recipes, retraining
 
 FOLDER = Path(__file__).resolve().parent
 
@@ -139,17 +139,10 @@ CNN-LSTM-400. A graph needs no training to know that a permuted matrix is the sa
 most entries are zero, so that there is little to compute."""
 
 PARAMETERS = f"""{texts.SOURCE}
-SUBSET = None  # number of configurations drawn from the list; None: all 905,684
-SPLIT_SEED = 42  # who is in the training, validation and test set
+{texts.SUBSET}
+{texts.SPLIT_SEED}
 SEEDS = [42]  # initial weights and order of the batches; one training for each
-# How; None: as the recipe has it
-RECIPE = "@recipe"  # "paper" or "fast": cicy_utils/recipes.py tells what that is
-LAYOUT = None  # order of the rows in a matrix, one of data.LAYOUTS; @recipe: "@layout"
-LEARNING_RATE = None  # @recipe: @rate
-BATCH_SIZE = None  # configurations a step; @recipe: @batch_size
-MAX_EPOCHS = None  # passes through the training set at most; @recipe: @max_epochs
-PATIENCE = None  # epochs without a better validation loss before it stops; @recipe: @patience
-LOSS = {{}}  # @recipe: {{"huber_delta": @delta, "loss_weights": [1, 1, 1, 1]}}
+{texts.HOW}
 CHECKPOINT = None  # folder of a finished run whose weights to go on from; None: fresh ones
 @shape_parameters
 {texts.WHERE}
@@ -532,9 +525,9 @@ def cross_validation_notebook() -> tuple[str, nbformat.NotebookNode]:
         _code("run", "tables.run_facts(record)"),
     ]
     lowest, highest = _fold_range()
-    words = {"model": "LSTM-448", "lowest": lowest, "highest": highest}
+    words = {"model": "LSTM-448", "graph": GRAPH, "lowest": lowest, "highest": highest}
     name = "13_cross_validation"
-    return name, _notebook(cells, words | {"notebook": name})
+    return name, _notebook(cells, words | {"notebook": name} | _recipe_words("paper"))
 
 
 def retraining_notebook() -> tuple[str, nbformat.NotebookNode]:
@@ -558,7 +551,9 @@ def retraining_notebook() -> tuple[str, nbformat.NotebookNode]:
         _code("run", "tables.run_facts(record)"),
     ]
     name = "14_retraining"
-    return name, _notebook(cells, {"model": "LSTM-448", "notebook": name})
+    words = {"model": "LSTM-448", "notebook": name, "graph": GRAPH}
+    words["published"] = paper.COUNTERPARTS[retraining.result_name(GRAPH, True)]
+    return name, _notebook(cells, words | _recipe_words("paper"))
 
 
 def ensembles_notebook() -> tuple[str, nbformat.NotebookNode]:
@@ -684,7 +679,7 @@ def _paper_words(name: str, hidden: str) -> dict[str, str]:
         "follows": "Network, data and recipe follow",
         "schedule": PAPER_SCHEDULE,
         "defaults": "the recipe of the paper",
-        **_recipe_words("paper", "0.01 at the start, divided by 10 on a plateau"),
+        **_recipe_words("paper"),
         "shape_parameters": f"# The network: the paper's\n{texts.SHAPE}",
         "shape": "hidden_size=HIDDEN_SIZE, num_layers=NUM_LAYERS, bidirectional=BIDIRECTIONAL",
     }
@@ -702,21 +697,22 @@ def _graph_words() -> dict[str, str]:
         "schedule": FAST_SCHEDULE.replace("@delta", str(recipes.GRAPH.settings["huber_delta"])),
         "shrink": str(graph.SHRINK),
         "defaults": f"the fast recipe, with a learning rate of {GRAPH_RATE},",
-        **_recipe_words("fast", f"{GRAPH_RATE} at the highest", GRAPH),
+        **_recipe_words("fast", GRAPH),
         "layers": str(spec.num_layers),
         "shape_parameters": texts.GRAPH_SHAPE.replace("@layers", str(spec.num_layers)),
         "shape": "hidden_size=HIDDEN_SIZE, num_layers=NUM_LAYERS",
     }
 
 
-def _recipe_words(recipe: str, rate: str, model: str = "") -> dict[str, str]:
+def _recipe_words(recipe: str, model: str = "") -> dict[str, str]:
     """What the cell of parameters says of the recipe that it names."""
     settings = recipes.settings(recipe, model)
+    falls = {"plateau": "at the start, divided by 10 on a plateau", "one-cycle": "at the highest"}
     named = ("batch_size", "max_epochs", "patience")
     return {
         "recipe": recipe,
         "layout": recipes.layout(recipe),
-        "rate": rate,
+        "rate": f"{settings['learning_rate']:g} {falls[settings['schedule']]}",
         "delta": f"{settings['huber_delta']:g}",
         **{name: str(settings[name]) for name in named},
     }

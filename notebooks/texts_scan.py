@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import texts_together as texts
 
+from cicy_utils.data import LAYOUTS
+
 TITLE = """# Which hidden size?
 
 The paper tried a few hidden sizes for each family of networks by hand. With more hidden units the
@@ -18,8 +20,12 @@ well. Number of layers and learning rate can be scanned along.
 Each trial follows the recipe of the paper on the complete list. A scan with anything less says so
 on every table and figure."""
 
-PARAMETERS = f"""{texts.WHAT}
-SPLIT_SEED = 42  # who is in the training, validation and test set
+OTHER_LAYOUTS = ", ".join(f'"{layout}"' for layout in LAYOUTS[1:])
+
+PARAMETERS = f"""{texts.SOURCE}
+LAYOUT = "{LAYOUTS[0]}"  # order of the rows: also {OTHER_LAYOUTS}
+{texts.SUBSET}
+{texts.SPLIT_SEED}
 # What is tried
 MODEL = "@model"  # one of models.MODELS; its sizes are replaced
 LOWEST_HIDDEN = 256  # smallest hidden size

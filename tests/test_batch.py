@@ -435,6 +435,7 @@ def test_profiles_fit_the_notebooks(profile, tmp_path):
         "CNN-LSTM-400-d80",
         "CNN-LSTM-400",
         "LSTM-448-f1",
+        "Graph-64-d80-fast",
     ]
     assert variants["15_ensembles"] == ["all"]
 
@@ -445,7 +446,7 @@ def test_all_models_of_a_profile_have_the_same_configurations(profile, tmp_path)
     planned = tasks.plan(profile, tmp_path / "run", ROOT / "notebooks")
     kinds = ("model", "fold", "retraining", "ensembles")
     chosen = [task for task in planned if profiles.NOTEBOOKS[task.name].kind in kinds]
-    assert len(chosen) == 12 + 1 + 5 + 5 + 1  # LSTM-448 by both recipes
+    assert len(chosen) == 12 + 1 + 5 + 6 + 1  # LSTM-448 by both recipes
     assert len({task.settings["SUBSET"] for task in chosen}) == 1
 
 
@@ -459,6 +460,7 @@ def test_a_variant_can_be_chosen_by_its_parameter(tmp_path):
     retraining = plan(["14"], MODEL="CNN-LSTM-400")
     assert [task.variant for task in retraining] == ["CNN-LSTM-400-d80", "CNN-LSTM-400"]
     assert [task.model for task in retraining] == ["CNN-LSTM-400", None]
+    assert [task.variant for task in plan(["14"], RECIPE="fast")] == ["Graph-64-d80-fast"]
     assert [task.model for task in plan(["13"], MODEL="LSTM-400")] == ["LSTM-400"] * 5
     with pytest.raises(ValueError, match="14_retraining has no variant with MODEL 'LSTM-456'"):
         plan(["14"], MODEL="LSTM-456")
@@ -750,7 +752,7 @@ def test_a_retraining_begins_anew_when_this_batch_makes_what_it_starts_from(tmp_
     assert {path.name for path in moved} >= {"checkpoint.pt", "metrics.json"}
 
 
-def test_retraining_needs_a_model_by_the_paper_s_recipe(tmp_path):
+def test_retraining_needs_a_model_by_its_own_recipe(tmp_path):
     def states(only, ends=None, **overrides):
         overrides = {"MODEL": "LSTM-448", "RETRAIN": "True"} | overrides
         options = {"only": only, "overrides": overrides}
@@ -766,7 +768,12 @@ def test_retraining_needs_a_model_by_the_paper_s_recipe(tmp_path):
     both = ["11", "14"]
     assert states(both, {fast: "failed"}) == {paper: "done", fast: "failed", retrained: "done"}
     assert states(both, {paper: "failed"})[retrained] == "blocked"
-    assert states(both, RECIPE="fast") == {fast: "done", retrained: "blocked"}
+    with pytest.raises(ValueError, match="no variant with MODEL 'LSTM-448', RECIPE 'fast'"):
+        states(both, RECIPE="fast")
+    graph, own = "18_graph_64", "14_retraining/Graph-64-d80-fast"
+    ours = {"MODEL": "Graph-64", "RECIPE": "fast"}
+    assert states(["18", "14"], **ours) == {graph: "done", own: "done"}
+    assert states(["18", "14"], {graph: "failed"}, **ours)[own] == "blocked"
     # One that is named is enough, and so is one of an earlier call.
     named = {"CHECKPOINT": "results/run/11_lstm_448/fast-42"}
     assert states(["14"], **named) == {retrained: "done"}

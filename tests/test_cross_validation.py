@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from cicy_utils import cross_validation, records, tables
+from cicy_utils import cross_validation, recipes, records, tables
 from cicy_utils.data import Cicy4, load_cicy4
 from cicy_utils.splits import cv_folds, split_72
 from cicy_utils.training import TrainConfig
@@ -46,6 +46,24 @@ def test_a_fold_of_another_layout_is_labelled(data, tmp_path):
     other = dataclasses.replace(data, layout="zeros-first")
     record = train(other, 0, tmp_path / "fold-0")
     assert "layout zeros-first instead of stored" in record["label"]
+
+
+def test_a_fold_by_the_fast_recipe_has_a_name_of_its_own(data, tmp_path):
+    arranged = load_cicy4(subset=60, layout="zeros-first")
+    config = recipes.config("fast", "Graph-64", max_epochs=1, batch_size=16, device="cpu")
+    record = cross_validation.train_fold(
+        "Graph-64",
+        1,
+        arranged,
+        config,
+        tmp_path / "fold-1",
+        notebook="13_cross_validation",
+        recipe="fast",
+    )
+    assert (record["model"], record["architecture"]) == ("Graph-64-f1-fast", "Graph-64")
+    assert "the fast recipe" in record["label"]
+    for same in ("layout", "learning rate", "huber delta"):
+        assert same not in record["label"]
 
 
 def test_three_sets_of_predictions_are_kept(folder):

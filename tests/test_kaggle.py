@@ -119,6 +119,7 @@ def test_notebooks_that_read_results_of_others_name_them():
         "someone/cicy4-10-lstm-424",
         "someone/cicy4-07-cnn-lstm-400",
         "someone/cicy4-13-cross-validation",
+        "someone/cicy4-18-graph-64",
     ]
     assert len(kaggle.kernel_metadata("15_ensembles", "someone")["kernel_sources"]) == 15
     assert kaggle.kernel_metadata("00_data", "someone")["kernel_sources"] == []

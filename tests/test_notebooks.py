@@ -35,13 +35,8 @@ RECIPE = {
 LIST = {"SOURCE": "bundled", "LAYOUT": "stored", "SUBSET": None}
 NETWORK = {"HIDDEN_SIZE": None, "NUM_LAYERS": 2, "BIDIRECTIONAL": False}
 OWN_RECIPE = ("LAYOUT", "LEARNING_RATE", "BATCH_SIZE", "MAX_EPOCHS", "PATIENCE")
-MODEL_PARAMETERS = (
-    LIST
-    | RECIPE
-    | NETWORK
-    | dict.fromkeys(OWN_RECIPE)
-    | {"SEEDS": [42], "RECIPE": "paper", "CHECKPOINT": None, "LOSS": {}}
-)
+TRAINING_PARAMETERS = LIST | RECIPE | dict.fromkeys(OWN_RECIPE) | {"RECIPE": "paper", "LOSS": {}}
+MODEL_PARAMETERS = TRAINING_PARAMETERS | NETWORK | {"SEEDS": [42], "CHECKPOINT": None}
 DATA_PARAMETERS = {
     "SOURCE": "bundled",
     "SUBSET": None,
@@ -53,9 +48,10 @@ DATA_PARAMETERS = {
 }
 PARAMETERS = dict.fromkeys(profiles.MODEL_NOTEBOOKS, MODEL_PARAMETERS) | {
     "00_data": DATA_PARAMETERS,
-    "13_cross_validation": LIST | RECIPE | NETWORK | {"MODEL": "LSTM-448", "FOLD": 0, "SEED": 42},
-    "14_retraining": LIST
-    | RECIPE
+    "13_cross_validation": TRAINING_PARAMETERS
+    | NETWORK
+    | {"NUM_LAYERS": None, "MODEL": "LSTM-448", "FOLD": 0, "SEED": 42},
+    "14_retraining": TRAINING_PARAMETERS
     | {"MODEL": "LSTM-448", "RETRAIN": True, "CHECKPOINT": None, "SEED": 42}
     | {"MIN_LEARNING_RATE": 1e-7},
     "15_ensembles": {

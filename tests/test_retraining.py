@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from cicy_utils import evaluation, records, retraining, tables, training
+from cicy_utils import (
+    evaluation,
+    paper,
+    recipes,
+    records,
+    retraining,
+    seeds,
+    tables,
+    training,
+)
 from cicy_utils.data import HODGE_NAMES, Cicy4, load_cicy4
 from cicy_utils.models import build_model
 from cicy_utils.prediction import load_model
@@ -91,6 +100,32 @@ def test_a_retrained_model_has_seen_both_training_sets(results, data, tmp_path):
     page = tables.headline(record).to_html()
     for word in ("published", "before retraining", "constant", record["label"]):
         assert word in page.replace("<br>", " ")
+
+
+def test_our_own_network_is_retrained_by_the_fast_recipe(tmp_path):
+    arranged = load_cicy4(subset=100, layout="zeros-first")
+    short = dict(max_epochs=1, batch_size=32, device="cpu")
+    config = recipes.config("fast", "Graph-64", **short)
+    first, split = tmp_path / "18_graph_64" / "fast-42", split_80(100)
+    options = dict(notebook="18_graph_64", recipe="fast", num_layers=1)
+    seeds.train("Graph-64", arranged, split_72(100), config, [42], first, **options)
+
+    assert retraining.result_name("Graph-64", True, "fast") == "Graph-64-d80-fast"
+    assert retraining.result_name("Graph-64", False, "fast") == "Graph-64-fast"
+    folder = retraining.find_checkpoint(tmp_path, "Graph-64-fast")
+    checkpoint = retraining.load_checkpoint(folder, arranged, split, model="Graph-64-fast")
+    config = recipes.config("fast", "Graph-64", **short, **records.RETRAINING)
+    options = dict(retrain=True, notebook="14_retraining", recipe="fast")
+    run_dir = tmp_path / "14_retraining" / "Graph-64-d80-fast"
+    record = retraining.run(checkpoint, arranged, split, config, run_dir, **options)
+    assert (record["model"], record["architecture"]) == ("Graph-64-d80-fast", "Graph-64")
+    assert record["checkpoint"] == "18_graph_64/fast-42"
+    assert "the fast recipe, started from a quick run" in record["label"]
+    for same in ("layout", "learning rate", "huber delta"):
+        assert same not in record["label"]
+    theirs = paper.headline(record["model"], record["metrics"], split=80).loc["published"]
+    published = paper.published().loc[("LSTM-448-d80", 80)]
+    assert theirs["accuracy_h22"] == published["accuracy_h22"]  # the best of the paper's there
 
 
 def test_retraining_starts_from_the_weights_of_the_checkpoint(results, data, tmp_path):

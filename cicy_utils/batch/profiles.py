@@ -67,11 +67,17 @@ def _model(name: str) -> Notebook:
 
 
 def _retrained(name: str, need: str) -> dict[str, Variant]:
-    return {f"{name}-d80": Variant({"MODEL": name, "RETRAIN": True}, name, (need,))}
+    parameters = {"MODEL": name, "RETRAIN": True, "RECIPE": "paper"}
+    return {f"{name}-d80": Variant(parameters, name, (need,))}
+
+
+def _retrained_fast(name: str, need: str) -> dict[str, Variant]:
+    parameters = {"MODEL": name, "RETRAIN": True, "RECIPE": "fast"}
+    return {f"{name}-d80-fast": Variant(parameters, name, (need,), kind="fast")}
 
 
 def _evaluated(name: str, need: str) -> dict[str, Variant]:
-    return {name: Variant({"MODEL": name, "RETRAIN": False}, None, (need,))}
+    return {name: Variant({"MODEL": name, "RETRAIN": False, "RECIPE": "paper"}, None, (need,))}
 
 
 MODEL_NOTEBOOKS = {
@@ -104,12 +110,13 @@ NOTEBOOKS = {
     ),
     "14_retraining": Notebook(
         kind="retraining",
-        variants={  # of models by the paper's recipe: others have other names
+        variants={
             **_retrained("LSTM-448", "11_lstm_448/seed-*"),
             **_retrained("LSTM-424", "10_lstm_424/seed-*"),
             **_retrained("CNN-LSTM-400", "07_cnn_lstm_400/seed-*"),
             **_evaluated("CNN-LSTM-400", "07_cnn_lstm_400/seed-*"),
             **_evaluated("LSTM-448-f1", "13_cross_validation/fold-1"),
+            **_retrained_fast("Graph-64", "18_graph_64/fast-*"),
         },
     ),
     "15_ensembles": Notebook(

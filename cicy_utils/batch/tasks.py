@@ -23,6 +23,7 @@ OPTIONAL = {
     "BASELINE_SUBSET": int,
     "PART": int,
     "HIDDEN_SIZE": int,
+    "NUM_LAYERS": int,
     "LAYOUT": str,
     "LEARNING_RATE": float,
     "BATCH_SIZE": int,
@@ -154,7 +155,7 @@ def plan(
         defaults = default_parameters(source)
         chosen = {
             key: from_text(name, key, overrides[key], defaults[key])
-            for key in overrides.keys() & defaults.keys()
+            for key in sorted(overrides.keys() & defaults.keys())
         }
         unused -= chosen.keys()
         known |= defaults
