@@ -281,6 +281,22 @@ def climbs(record: dict[str, Any]) -> Styler:
     return style(table, "Hill climbing on the validation set", label, decimals=3)
 
 
+def climbed(entries: Sequence[dict[str, Any]]) -> Styler:
+    """Test accuracies of the ensembles that hill climbing found, in all decodings, with the gain.
+
+    entries: of ensembles.json.
+    """
+    chosen = [entry for entry in entries if entry["chosen_by"] == "validation"]
+    measured = {
+        f"{entry['name']}, {decoding}": gained
+        for entry in chosen
+        for decoding, gained in _with_gain(entry["metrics"]["test"]).iterrows()
+    }
+    table = pd.DataFrame(measured).T
+    label = records.joint_label(entry["label"] for entry in chosen)
+    return style(table, "Test accuracy (%) of hill climbing by decoding", label)
+
+
 def picks(record: dict[str, Any]) -> Styler:
     """Test accuracies of what test accuracy would pick, and of what validation picked."""
     rows = [

@@ -568,6 +568,8 @@ def ensembles_notebook() -> tuple[str, nbformat.NotebookNode]:
         _text("weights-text", texts.WEIGHTS_TEXT),
         _code("weights", "tables.climbs(record)"),
         _code("paths", texts.PATHS),
+        _text("climbed-text", texts.CLIMBED_TEXT),
+        _code("climbed", "tables.climbed(entries)"),
         _text("ensembles-72-text", texts.ENSEMBLES_72_TEXT),
         _code("ensembles-72", 'tables.paper_ensembles(record, entries, "72")'),
         _text("ensembles-80-text", texts.ENSEMBLES_80_TEXT),

@@ -259,6 +259,10 @@ PATHS = """for name, reached in climbs.items():
         figure = plots.climb(reached.path, title=title, label=reached.label)
         display(plots.save(figure, run_dir, f"climb_{name}"))"""
 
+CLIMBED_TEXT = """What these ensembles are worth on the test sets, in the four decodings that the
+model notebooks explain: outputs are averaged first and decoded then, *consistent* with the
+covariance of what the mean is off by on the validation set."""
+
 ENSEMBLES_72_TEXT = """## The paper's ensembles, 72 % split (Tables 5 and 7)
 
 Nine ensembles with equal weights, put together by hand."""

@@ -405,7 +405,8 @@ def test_an_empty_folder_gives_an_empty_result(data, tmp_path):
     assert climbs == {"72": None, "80": None}
     assert entries == []
     assert set(record["missing"]) == set(ensembles.PAPER)
-    for table in (tables.climbs(record), tables.picks(record), tables.members(found)):
+    shown = (tables.climbs(record), tables.picks(record), tables.members(found))
+    for table in (*shown, tables.climbed(entries)):
         assert table.to_html()
     page = tables.paper_ensembles(record, entries, "72").to_html()
     assert "Ens-4 is missing: there is no LSTM-448, no LSTM-424" in page
@@ -419,6 +420,11 @@ def test_tables_show_published_beside_ours(run_folder, data):
     assert table.loc["Ens-2", ("ours", "all four")] != table.loc["Ens-2", ("ours", "all four")]
     assert "07_cnn_lstm_400/seed-42" in tables.members(found, "quick").to_html()
     assert "Climb-72" in tables.picks(record).to_html()
+    (climb,) = [entry for entry in entries if entry["name"] == "Climb-80"]
+    shown = tables.climbed(entries).data
+    assert len(shown) == 2 * 4
+    right = climb["metrics"]["test"]["consistent"]["accuracy_all"]
+    assert shown.loc["Climb-80, consistent", "all four"] == right
     assert "LSTM-448-f1" in tables.climbs(record).to_html()
 
 
