@@ -328,6 +328,24 @@ def test_what_the_stage_without_a_gain_came_to_is_in_its_file():
     assert sentence in " ".join(REFERENCE.split())
 
 
+def test_what_a_longer_cycle_came_to_is_in_its_file():
+    before, after = "18_graph_64/fast-49", BEST
+    record = json.loads((ROOT / "results/reference" / after / "metrics.json").read_text())
+    assert record["checkpoint"] == before
+    known, validated, learned = (
+        accuracies_of(folder, part)["accuracy_h22"]
+        for folder, part in ((before, "train"), (after, "validation"), (after, "train"))
+    )
+    seconds = pd.read_csv(ROOT / "results/reference" / after / "history.csv")["seconds"]
+    for sentence in (
+        f"which had {known:.2f} % right on its training set",
+        f"for {record['training']['epochs']} epochs, comes to {validated:.2f} % on the validation "
+        f"set and {learned:.2f} on the training set",
+        f"an epoch took {seconds.min():.0f} to {seconds.max():.0f} s",
+    ):
+        assert sentence in " ".join(REFERENCE.split())
+
+
 def hours_of_training(folder: str) -> float:
     """Of these weights, with all that they were started from."""
     record = json.loads((ROOT / "results/reference" / folder / "metrics.json").read_text())

@@ -66,14 +66,10 @@ def _model(name: str) -> Notebook:
     return Notebook(kind="model", variant="{VARIANT}", model=name)
 
 
-def _retrained(name: str, need: str) -> dict[str, Variant]:
-    parameters = {"MODEL": name, "RETRAIN": True, "RECIPE": "paper"}
-    return {f"{name}-d80": Variant(parameters, name, (need,))}
-
-
-def _retrained_fast(name: str, need: str) -> dict[str, Variant]:
-    parameters = {"MODEL": name, "RETRAIN": True, "RECIPE": "fast"}
-    return {f"{name}-d80-fast": Variant(parameters, name, (need,), kind="fast")}
+def _retrained(name: str, need: str, *, fast: bool = False) -> dict[str, Variant]:
+    recipe, suffix, kind = ("fast", "-fast", "fast") if fast else ("paper", "", None)
+    parameters = {"MODEL": name, "RETRAIN": True, "RECIPE": recipe}
+    return {f"{name}-d80{suffix}": Variant(parameters, name, (need,), kind)}
 
 
 def _evaluated(name: str, need: str) -> dict[str, Variant]:
@@ -116,7 +112,7 @@ NOTEBOOKS = {
             **_retrained("CNN-LSTM-400", "07_cnn_lstm_400/seed-*"),
             **_evaluated("CNN-LSTM-400", "07_cnn_lstm_400/seed-*"),
             **_evaluated("LSTM-448-f1", "13_cross_validation/fold-1"),
-            **_retrained_fast("Graph-64", "18_graph_64/fast-*"),
+            **_retrained("Graph-64", "18_graph_64/fast-*", fast=True),
         },
     ),
     "15_ensembles": Notebook(
