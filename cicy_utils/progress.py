@@ -16,12 +16,14 @@ class Progress:
     """What a long computation says: a bar to someone who watches, plain lines to a log.
 
     Someone watches in a terminal or in Jupyter, unless the environment variable CICY_BATCH is 1.
-    A log gets a line per epoch, at most one every few seconds, and a line from inside an epoch
-    when nothing else was said for a while.
+    A log is read as a report in the end, so it gets fewer lines the longer it takes: a line per
+    epoch, at most one every few seconds or every twentieth of the time so far, and a line from
+    inside an epoch when nothing else was said for a while, which doubles with each such line.
     """
 
-    LINE_SECONDS = 5.0  # between the lines of two epochs
-    LOG_SECONDS = 20.0  # between lines from inside an epoch
+    LINE_SECONDS = 5.0  # between the lines of two epochs, at least
+    LINE_SHARE = 0.05  # of the time so far, at least between them
+    LOG_SECONDS = 20.0  # before the first line from inside an epoch
     BAR_SECONDS = 2.0  # between losses beside the bar; each makes a GPU wait
 
     def __init__(
@@ -34,7 +36,8 @@ class Progress:
         self.bar: tqdm | None = None
         self.epoch: int | None = None
         self.done = self.first = self.total = 0
-        self.started = self.spoke = time.monotonic()
+        self.pause = self.BAR_SECONDS if self.watched else self.LOG_SECONDS
+        self.begun = self.started = self.spoke = time.monotonic()
         self.last_line = -math.inf
         self.summary = self.summarise(history) if history else ""
         if history and not self.watched:
@@ -79,8 +82,7 @@ class Progress:
         self.done += 1
         if self.bar is not None:
             self.bar.update()
-        pause = self.BAR_SECONDS if self.watched else self.LOG_SECONDS
-        return time.monotonic() - self.spoke >= pause
+        return time.monotonic() - self.spoke >= self.pause
 
     def say(self, text: str = "") -> None:
         """Say how far it is, and something more, from inside an epoch."""
@@ -88,6 +90,7 @@ class Progress:
         if self.bar is not None:
             self.bar.set_postfix_str(", ".join(filter(None, (text, self.summary))))
             return
+        self.pause *= 2
         left = (self.spoke - self.started) / (self.done - self.first) * (self.total - self.done)
         step = f"{self.label}, step {self.done:,} of {self.total:,}" + (text and f": {text}")
         print(f"{step}, about {records.duration(left)} to go", flush=True)
@@ -96,7 +99,8 @@ class Progress:
         """Report an epoch, and the end of the run if it is its last."""
         now = time.monotonic()
         self.summary = self.summarise(history)
-        due = now - self.last_line >= self.LINE_SECONDS or len(history) == 1 or stop_reason
+        pause = max(self.LINE_SECONDS, self.LINE_SHARE * (now - self.begun))
+        due = now - self.last_line >= pause or len(history) == 1 or stop_reason
         if due and not self.watched:
             self.spoke = self.last_line = now
             print(f"{self.name}{self.summary}", flush=True)

@@ -1,5 +1,6 @@
 """What is said meanwhile, and what happens when somebody has seen enough."""
 
+import math
 import os
 import re
 import tempfile
@@ -28,6 +29,35 @@ def test_a_long_epoch_gives_signs_of_life(capsys, monkeypatch):
     progress.step()
     progress.say()
     assert capsys.readouterr().out.startswith("predicting, step 1 of 4, about ")
+
+
+def test_a_long_training_leaves_a_log_that_can_be_read(capsys, monkeypatch):
+    monkeypatch.setenv("CICY_BATCH", "1")
+    now = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    progress, history = Progress(max_epochs=300), []
+    for epoch in range(1, 301):
+        progress.start(epoch, 30)
+        for _ in range(30):
+            now += 10
+            if progress.step():
+                progress.say()
+        losses = {"train_loss": 0.5, "validation_loss": 0.25, "learning_rate": 0.001}
+        history.append({"epoch": epoch, "seconds": 300.0, **losses})
+        progress.finish(history, "max_epochs" if epoch == 300 else None)
+    *lines, end = capsys.readouterr().out.splitlines()
+    within = [line for line in lines if "step" in line]
+    # The first after 20 seconds, and then 40, 80, ... after the one before.
+    assert [line.split(" of ")[0] for line in within[:4]] == [
+        f"epoch 1/300, step {step}" for step in (2, 6, 14, 30)
+    ]
+    assert len(within) <= math.log2(now / 20)
+    told = [int(re.match(r"epoch (\d+)/300: ", line)[1]) for line in lines if line not in within]
+    assert told[:20] == list(range(1, 21))
+    assert told[-1] == 300
+    assert all(0 < b - a <= 1 + 0.05 * b for a, b in zip(told, told[1:], strict=False))
+    assert len(told) < 90
+    assert end.startswith("stopped (max_epochs) after 300 epochs")
 
 
 SETUP = """
