@@ -38,7 +38,10 @@ def publish(run_dir: Path | str) -> dict[str, Any]:
 
     The second holds the metrics of the first, on the validation and the test set in all decodings,
     its sha256, and how it was trained. The executed notebook beside them is freed of the names of
-    this machine's folders.
+    this machine's folders; of one that trains nothing, such as 15_ensembles, that is all.
+
+    Returns:
+        What reference.json holds; empty where nothing was trained.
 
     Raises:
         FileNotFoundError: nothing has finished in the folder.
@@ -47,6 +50,9 @@ def publish(run_dir: Path | str) -> dict[str, Any]:
     """
     run_dir = Path(run_dir)
     record = records.read_metrics(run_dir)
+    if "training" not in record:
+        _forget_where(run_dir / "notebook.ipynb")
+        return {}
     if record["training"]["stop_reason"] not in STOPPED_FOR_GOOD:
         raise ValueError(f"the training in {run_dir} was cut short: finish it before publishing it")
     weights, metadata = checkpoint.load_weights(run_dir / checkpoint.WEIGHTS_FILE)
@@ -224,7 +230,12 @@ def _device(name: str) -> str:
 
 
 def markdown(folders: Sequence[Path | str]) -> str:
-    """Published weights: how each was trained, and a Markdown table of test accuracies (%)."""
+    """Published weights: how each was trained, and a Markdown table of test accuracies (%).
+
+    Empty where there are none.
+    """
+    if not folders:
+        return ""
     trained, rows = [], []
     for folder in map(Path, folders):
         entry = _entry(folder)
@@ -319,7 +330,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.command == "publish":
             for folder in options.folder:
                 publish(folder)
-            print(markdown(options.folder))
+            print(markdown(list(filter(is_published, options.folder))))
         elif not find():
             print("there are no published weights in results/reference")
         elif options.command == "predict":

@@ -122,6 +122,22 @@ def test_the_notebook_does_not_tell_where_it_ran(run_dir, monkeypatch):
     }
 
 
+def test_where_nothing_is_trained_only_the_notebook_is_published(tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "15_ensembles" / "all"
+    records.write_metrics(
+        folder, notebook="15_ensembles", variant="all", label="", data={}, environment={}
+    )
+    (folder / "notebook.ipynb").write_text(f'{{"path": "{folder}/.running.ipynb"}}')
+    before = (folder / "metrics.json").read_bytes()
+    monkeypatch.setattr(reference.records, "project_root", lambda: tmp_path)
+    assert reference.main(["publish", str(folder)]) == 0
+    assert capsys.readouterr().out == "\n"
+    notebook = json.loads((folder / "notebook.ipynb").read_text())
+    assert notebook == {"path": "15_ensembles/all/.running.ipynb"}
+    assert {path.name for path in folder.iterdir()} == {"metrics.json", "notebook.ipynb"}
+    assert (folder / "metrics.json").read_bytes() == before
+
+
 def test_a_part_is_drawn_by_its_seed(run_dir):
     reference.publish(run_dir)
     draws = [reference.check([run_dir], 20, seed)[0]["here"]["raw"] for seed in (1, 1, 2)]
