@@ -243,17 +243,17 @@ def find_members(run_folder: Path | str, data: Cicy4, split: Split) -> Members:
     """
     members: dict[str, Member] = {}
     refused: list[tuple[str, Path, str]] = []
-    known: set[str] = set()
+    known: set[tuple[str, str]] = set()
     for folder, record in sorted(records.trained(run_folder), key=_preference):
         model = record["model"]
         if training_share(record["split"]["name"]) == 80 and training_share(split.name) != 80:
             continue
-        if (weights := _trained_in(folder, record)) in known:
+        if (training := _training(folder, record)) in known:
             continue  # the same weights twice would not be two members
         if reason := _why_not(folder, record, data, split):
             refused.append((model, folder, reason))
             continue
-        known.add(weights)
+        known.add(training)
         member = Member(folder, record, records.load_trained_on(folder))
         members[_name(model, folder, members)] = member
     left_out: dict[str, str] = {}
@@ -265,7 +265,8 @@ def find_members(run_folder: Path | str, data: Cicy4, split: Split) -> Members:
 
 def _name(model: str, folder: Path, taken: Mapping[str, object]) -> str:
     """The model's, or with its run where that is taken: "LSTM-448 (seed-43)"."""
-    return f"{model} ({folder.name})" if model in taken else model
+    names = (model, f"{model} ({folder.name})", f"{model} ({records.place(folder)})")
+    return next(name for name in names if name not in taken)
 
 
 def climb(found: Members, split: Split, *, rounds: int = ROUNDS) -> Climb | None:
@@ -315,7 +316,8 @@ def measure(
         euler: int (n,), Euler numbers of the test matrices.
 
     Returns:
-        name, split ("72" or "80"), members, weights, chosen_by, label, data_fingerprint,
+        name, split ("72" or "80"), members, places (notebook and variant of each: a name alone is
+        of whatever training validates best that day), weights, chosen_by, label, data_fingerprint,
         test_fingerprint, and as in metrics.json: metrics of test; of validation, unless a member
         was trained on some of it; of train, where every member saved predictions of the training
         set; and residuals, those of the mean on the validation set, null where a member was
@@ -330,6 +332,7 @@ def measure(
         "name": name,
         "split": split.name,
         "members": list(weights),
+        "places": _places(weights, found),
         "weights": shares.tolist(),
         "chosen_by": chosen_by,
         "label": _label(weights, found),
@@ -400,6 +403,7 @@ def record_ensembles(
         climbs={
             name: {
                 "weights": reached.weights,
+                "places": _places(reached.weights, found[name]),
                 "path": reached.path.to_dict(orient="records"),
                 "left_out": reached.left_out,
                 "label": reached.label,
@@ -446,6 +450,10 @@ def _picks(
             test = best["metrics"]["test"]["raw"]
             picks[how] = {"name": best["name"], "label": best["label"], "test": test}
     return picks
+
+
+def _places(names: Iterable[str], found: Members) -> list[str]:
+    return [found.members[name].place for name in names]
 
 
 def _label(names: Iterable[str], found: Members) -> str:
@@ -500,10 +508,15 @@ def _preference(result: tuple[Path, dict[str, Any]]) -> tuple:
     return later, records.preference(record), folder
 
 
-def _trained_in(folder: Path, record: dict[str, Any]) -> str:
-    """Where the weights of a result were trained, its checkpoint if it has only been evaluated."""
-    evaluated = record["training"].get("retrained") is False
-    return record["checkpoint"] if evaluated else records.place(folder)
+def _training(folder: Path, record: dict[str, Any]) -> tuple[str, str]:
+    """The training that a result's weights come from, that of its checkpoint if it is only judged.
+
+    Where it was, and what is told of it: another run may have trained in a folder of that name.
+    """
+    told = dict(record["training"])
+    judged = told.pop("retrained", None) is False
+    where = record["checkpoint"] if judged else records.place(folder)
+    return where, records.settings_fingerprint(told)
 
 
 def _why_not(folder: Path, record: dict[str, Any], data: Cicy4, split: Split) -> str:
@@ -520,9 +533,11 @@ def _why_not(folder: Path, record: dict[str, Any], data: Cicy4, split: Split) ->
         records.require_unseen(trained_on, split.test, data, who="it")
     except (FileNotFoundError, ValueError) as error:
         return str(error)
-    try:
-        records.load_predictions(folder, "validation")
-    except FileNotFoundError as error:
-        how = "; of published weights `python -m cicy_utils.reference predict` makes them"
-        return f"{error}{how if reference.is_published(folder) else ''}"
+    # Those of the test set are not looked into before every choice is made.
+    for part in ("validation", "test"):
+        if not (path := records.predictions_file(folder, part)).is_file():
+            how = "run the notebook first"
+            if reference.is_published(folder):
+                how = "`python -m cicy_utils.reference predict` makes them of published weights"
+            return f"no predictions of part {part!r} at {path}: {how}"
     return ""

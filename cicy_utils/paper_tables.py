@@ -6,19 +6,21 @@ One literal table says what each of them holds; one function builds any of them.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
-from cicy_utils import paper
+from cicy_utils import paper, recipes
 from cicy_utils.data import HODGE_NAMES
 from cicy_utils.metrics import EVERY_ACCURACY, mean_accuracy
 from cicy_utils.records import validation_accuracy
 
 # Index of a row: name and training share, as in `paper.published`.
 Key = tuple[str, int]
+A_FOLD = re.compile(r"-f\d(-d80)?$")  # in the name of a network
 
 BASELINES = (paper.CONSTANT, "ridge regression", "gradient-boosted trees")
 
@@ -231,8 +233,8 @@ def missing(records: Sequence[dict[str, Any]]) -> list[Key]:
 
 
 def _is_fold(record: dict[str, Any]) -> bool:
-    names = {name for name, _ in FOLDS}
-    return record["model"] in names or str(record["split"].get("name", "")).startswith("fold")
+    """Whether a result is that of a fold, also one that is judged on, or retrained for, 80 %."""
+    return bool(A_FOLD.search(recipes.network(record["model"])))
 
 
 def _splits(rows: Iterable[Key]) -> list[int]:

@@ -60,6 +60,7 @@ FAST = Recipe(
 )
 GRAPH = FAST.changed(learning_rate=0.002)
 RECIPES = {"paper": PAPER, "fast": FAST}
+CROSS_VALIDATED = "LSTM-448"  # the network of the paper's five folds
 OWN = {("fast", "Graph-64"): GRAPH}  # where a network has one of its own
 
 
@@ -103,7 +104,15 @@ def other_layout(layout: str, expected: str = PAPER.layout) -> list[str]:
 
 
 def result_name(model: str, recipe: str) -> str:
-    """What a network trained by a recipe is called beside the paper's: "LSTM-448-fast"."""
+    """What a network trained by a recipe is called beside the paper's: "LSTM-448-fast".
+
+    ValueError when the model's name tells of a recipe already.
+    """
+    if (own := network(model)) != model:
+        raise ValueError(
+            f"{model!r} is {own} by the {recipe_in(model)} recipe: set MODEL to {own!r} and RECIPE "
+            f"to {recipe_in(model)!r}"
+        )
     return model if recipe == "paper" else f"{model}-{recipe}"
 
 
@@ -121,9 +130,22 @@ def expected(recipe: str, model: str) -> dict[str, Any]:
 
 def network(name: str) -> str:
     """The network of a result, whatever the recipe: the inverse of ``result_name``."""
-    for recipe in RECIPES:
-        name = name.removesuffix(f"-{recipe}")
-    return name
+    recipe = recipe_in(name)
+    return name if recipe == "paper" else name.removesuffix(f"-{recipe}")
+
+
+def recipe_in(name: str) -> str:
+    """The recipe of a result: "fast" of "LSTM-448-fast"."""
+    return next((recipe for recipe in RECIPES if name.endswith(f"-{recipe}")), "paper")
+
+
+def fold_variant(fold: int, model: str, recipe: str) -> str:
+    """The name of the run folder of a fold: "fold-1", and by another recipe "fold-1-fast".
+
+    Of another network than the one that the paper cross-validates: "fold-1-LSTM-424".
+    """
+    other = "" if model == CROSS_VALIDATED else f"-{model}"
+    return result_name(f"fold-{fold}{other}", recipe)
 
 
 def variant(recipe: str, seed: int) -> str:

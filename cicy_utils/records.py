@@ -328,7 +328,7 @@ def save_predictions(
             f"predictions of part {part!r} need shapes (n,), (n, 4) and (n, 4), "
             f"not {indices.shape}, {predictions.shape} and {labels.shape}"
         )
-    path = Path(run_dir) / f"predictions_{part}.npz"
+    path = predictions_file(run_dir, part)
     arrays = {
         "indices": indices.astype(np.int64),
         "predictions": predictions.astype(np.float32),
@@ -338,9 +338,14 @@ def save_predictions(
     return path
 
 
+def predictions_file(run_dir: Path | str, part: str) -> Path:
+    """Where the predictions of a part are saved."""
+    return Path(run_dir) / f"predictions_{part}.npz"
+
+
 def load_predictions(run_dir: Path | str, part: str) -> Predictions:
     """The predictions that `save_predictions` wrote; FileNotFoundError when there are none."""
-    path = Path(run_dir) / f"predictions_{part}.npz"
+    path = predictions_file(run_dir, part)
     if not path.is_file():
         raise FileNotFoundError(
             f"no predictions of part {part!r} at {path}: run the notebook first"

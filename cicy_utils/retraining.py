@@ -99,18 +99,19 @@ def load_checkpoint(
     """
     folder = records.project_root() / folder
     trained_on = records.load_trained_on(folder)
+    record = records.read_metrics(folder)
+    if model not in (None, record["model"]):
+        own, recipe = recipes.network(record["model"]), recipes.recipe_in(record["model"])
+        raise ValueError(
+            f"the checkpoint {folder} is of {record['model']} and not of {model}: name one of "
+            f"{model}, or set MODEL to {own!r} and RECIPE to {recipe!r}"
+        )
     records.require_unseen(trained_on, split.test, data, who=f"the checkpoint {folder}")
     network, metadata = prediction.load_model(folder)
     if metadata["data"]["layout"] != data.layout:
         raise ValueError(
             f"the checkpoint {folder} was trained on the layout {metadata['data']['layout']!r} and "
             f"the list is in the layout {data.layout!r}: set LAYOUT to the former"
-        )
-    record = records.read_metrics(folder)
-    if model not in (None, record["model"]):
-        raise ValueError(
-            f"the checkpoint {folder} is of {record['model']} and not of {model}: name one of "
-            f"{model}, or set MODEL to {record['model']!r}"
         )
     if record["training"]["stop_reason"] not in training.STOPPED_FOR_GOOD:
         raise ValueError(

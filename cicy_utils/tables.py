@@ -16,7 +16,16 @@ from numpy.typing import ArrayLike
 from pandas.io.formats.style import Styler
 from torch import nn
 
-from cicy_utils import cross_validation, ensembles, metrics, paper, prediction, records, topology
+from cicy_utils import (
+    cross_validation,
+    ensembles,
+    metrics,
+    paper,
+    prediction,
+    recipes,
+    records,
+    topology,
+)
 from cicy_utils.data import HODGE_NAMES, Cicy4, crop
 from cicy_utils.models import describe
 from cicy_utils.records import Predictions, duration
@@ -194,13 +203,15 @@ def published_and_ours(
 ) -> Styler:
     """Test accuracies of several results: published, ours and the difference, ours less published.
 
-    results: the paper's name of a result to its raw metrics; None for one that is not there yet.
+    results: name of a result to its raw metrics; None for one that is not there yet. Published is
+        that of the paper's result of this name, whatever the recipe.
     split: 72 or 80, of the published ones.
     """
     ours = pd.DataFrame({name: row or {} for name, row in results.items()}).T
     ours = ours.reindex(columns=metrics.EVERY_ACCURACY).astype(float)
     theirs = paper.published().xs(split, level="split")
-    theirs = theirs.reindex(index=ours.index, columns=metrics.ACCURACIES)
+    theirs = theirs.reindex(index=map(recipes.network, ours.index), columns=metrics.ACCURACIES)
+    theirs.index = ours.index
     difference = ours[metrics.ACCURACIES] - theirs
     sides = {"published": theirs, "ours": ours, "difference": difference}
     table = pd.concat(
@@ -281,7 +292,7 @@ def climbs(record: dict[str, Any]) -> Styler:
     return style(table, "Hill climbing on the validation set", label, decimals=3)
 
 
-def climbed(entries: Sequence[dict[str, Any]]) -> Styler:
+def climbed(record: dict[str, Any], entries: Sequence[dict[str, Any]]) -> Styler:
     """Test accuracies of the ensembles that hill climbing found, in all decodings, with the gain.
 
     entries: of ensembles.json.
@@ -293,7 +304,7 @@ def climbed(entries: Sequence[dict[str, Any]]) -> Styler:
         for decoding, gained in _with_gain(entry["metrics"]["test"]).iterrows()
     }
     table = pd.DataFrame(measured).T
-    label = records.joint_label(entry["label"] for entry in chosen)
+    label = _label(record, (entry["label"] for entry in chosen))
     return style(table, "Test accuracy (%) of hill climbing by decoding", label)
 
 

@@ -20,7 +20,7 @@ import texts_scan
 import texts_together as texts
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from cicy_utils import graph, models, paper, recipes, retraining
+from cicy_utils import graph, models, paper, recipes
 
 FOLDER = Path(__file__).resolve().parent
 
@@ -552,7 +552,7 @@ def retraining_notebook() -> tuple[str, nbformat.NotebookNode]:
     ]
     name = "14_retraining"
     words = {"model": "LSTM-448", "notebook": name, "graph": GRAPH}
-    words["published"] = paper.COUNTERPARTS[retraining.result_name(GRAPH, True)]
+    words["published"] = paper.COUNTERPARTS[GRAPH, 80]
     return name, _notebook(cells, words | _recipe_words("paper"))
 
 
@@ -569,7 +569,7 @@ def ensembles_notebook() -> tuple[str, nbformat.NotebookNode]:
         _code("weights", "tables.climbs(record)"),
         _code("paths", texts.PATHS),
         _text("climbed-text", texts.CLIMBED_TEXT),
-        _code("climbed", "tables.climbed(entries)"),
+        _code("climbed", "tables.climbed(record, entries)"),
         _text("ensembles-72-text", texts.ENSEMBLES_72_TEXT),
         _code("ensembles-72", 'tables.paper_ensembles(record, entries, "72")'),
         _text("ensembles-80-text", texts.ENSEMBLES_80_TEXT),
@@ -689,7 +689,7 @@ def _paper_words(name: str, hidden: str) -> dict[str, str]:
 
 def _graph_words() -> dict[str, str]:
     """The same of our own network."""
-    spec, best = models.MODELS[GRAPH], paper.COUNTERPARTS[GRAPH]
+    spec, best = models.MODELS[GRAPH], paper.COUNTERPARTS[GRAPH, 72]
     return {
         "finding": GRAPH_FINDING,
         "size": "",

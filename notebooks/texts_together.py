@@ -66,8 +66,8 @@ Everything is saved after each epoch, so running this notebook again goes on whe
 
 CV_TRAIN = """from cicy_utils import cross_validation, data, plots, recipes, records, tables
 
-NOTEBOOK = "@notebook"
-run_dir = records.run_directory(NOTEBOOK, f"fold-{FOLD}", folder=RUN_DIR)
+NOTEBOOK, VARIANT = "@notebook", recipes.fold_variant(FOLD, MODEL, RECIPE)
+run_dir = records.run_directory(NOTEBOOK, VARIANT, folder=RUN_DIR)
 cicy4 = data.load_cicy4(SOURCE, layout=LAYOUT or recipes.layout(RECIPE), subset=SUBSET)
 changes = dict(learning_rate=LEARNING_RATE, batch_size=BATCH_SIZE, max_epochs=MAX_EPOCHS)
 changes |= dict(patience=PATIENCE, seed=SEED)
@@ -85,8 +85,9 @@ it, so for them it validates nothing and has no row."""
 CV_RESULT_TEXT = """## Result of this fold
 
 An answer counts as right when the rounded prediction is the exact Hodge number; *all four* asks
-this of the whole quadruple. *published* is this fold in the paper's Table 6. The last row needs no
-network: it answers every configuration with the most frequent value of the training set."""
+this of the whole quadruple. *published* is this fold in the paper's Table 6, which has LSTM-448
+only. The last row needs no network: it answers every configuration with the most frequent value of
+the training set."""
 
 CV_CURVE_TEXT = """Huber loss on the training data and on the piece kept out (logarithmic scale),
 and the learning rate. The ring is the epoch whose weights were kept."""
@@ -164,7 +165,7 @@ checkpoint = retraining.load_checkpoint(folder, cicy4, split, model=before)
 changes = dict(learning_rate=LEARNING_RATE, batch_size=BATCH_SIZE, max_epochs=MAX_EPOCHS)
 changes |= dict(patience=PATIENCE, min_learning_rate=MIN_LEARNING_RATE, seed=SEED)
 place = dict(device=DEVICE, precision=PRECISION, max_hours=MAX_HOURS)
-config = recipes.config(RECIPE, MODEL, **changes, **place, loss=LOSS)
+config = recipes.config(RECIPE, checkpoint.model.name, **changes, **place, loss=LOSS)
 names = dict(retrain=RETRAIN, notebook=NOTEBOOK, recipe=RECIPE)
 record = retraining.run(checkpoint, cicy4, split, config, run_dir, **names)
 label = record["label"]"""

@@ -462,6 +462,20 @@ def test_a_variant_can_be_chosen_by_its_parameter(tmp_path):
     assert [task.model for task in retraining] == ["CNN-LSTM-400", None]
     assert [task.variant for task in plan(["14"], RECIPE="fast")] == ["Graph-64-d80-fast"]
     assert [task.model for task in plan(["13"], MODEL="LSTM-400")] == ["LSTM-400"] * 5
+    # What is not the paper's has folders of its own, and puts nothing aside.
+    assert [task.variant for task in plan(["13"], FOLD="1", RECIPE="fast")] == ["fold-1-fast"]
+    ours = plan(["13"], FOLD="1", RECIPE="fast", MODEL="Graph-64")
+    assert [task.variant for task in ours] == ["fold-1-Graph-64-fast"]
+    assert [task.variant for task in plan(["13"], FOLD="1", MODEL="LSTM-424")] == [
+        "fold-1-LSTM-424"
+    ]
+    for wrong, message in (
+        ({"RECIPE": "fats"}, "there is no recipe 'fats'"),
+        ({"LOSS": "{'delta': 0.1}"}, "a loss has no setting delta"),
+        ({"LOSS": "{'huber_delta': 'x'}"}, "huber_delta"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            plan(["13"], **wrong)
     with pytest.raises(ValueError, match="14_retraining has no variant with MODEL 'LSTM-456'"):
         plan(["14"], MODEL="LSTM-456")
 
@@ -582,6 +596,20 @@ def test_newer_results_make_what_read_them_due_again(tmp_path):
     finish(by_title["11_lstm_448/seed-42"], 100.0)
     assert not folders.is_done(by_title["14_retraining/LSTM-448-d80"])
     assert folders.is_done(by_title["14_retraining/LSTM-424-d80"])
+
+
+def test_predictions_of_published_weights_make_the_ensembles_due_again(tmp_path):
+    name = "15_ensembles.ipynb"
+    (tmp_path / "notebooks").mkdir()
+    shutil.copy(ROOT / "notebooks" / name, tmp_path / "notebooks")
+    run_dir = tmp_path / "results" / "reference"
+    (task,) = tasks.plan("smoke", run_dir, tmp_path / "notebooks", only=["15"])
+    finish(task, 1.0)
+    assert folders.is_done(task)
+    predictions = run_dir / "18_graph_64" / "fast-52" / "predictions_test.npz"
+    predictions.parent.mkdir(parents=True)
+    predictions.touch()
+    assert not folders.is_done(task)
 
 
 @pytest.mark.parametrize(

@@ -134,6 +134,9 @@ def test_tables_of_the_folds(folder):
     table = tables.folds(found).data
     assert table.loc["LSTM-448-f1", ("published", "h<sup>2,2</sup>")] == pytest.approx(81.98325)
     assert list(table.index) == ["LSTM-448-f0", "LSTM-448-f1", "LSTM-448-f4"]
+    fast = {path: one | {"model": f"{one['model']}-fast"} for path, one in found.items()}
+    same = tables.folds(fast).data.loc["LSTM-448-f1-fast"]
+    assert same["published"].equals(table.loc["LSTM-448-f1", "published"])
     held_out = tables.out_of_fold(found).data
     assert held_out["configurations"].tolist() == [10, 10, 9, 29]
     assert "quick run: 60 of 905,684" in tables.out_of_fold(found).to_html()

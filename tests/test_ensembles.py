@@ -271,6 +271,9 @@ def test_published_weights_without_predictions_stay_outside(run_folder, data):
     (run_folder / "07_cnn_lstm_400" / "seed-42" / "predictions_validation.npz").unlink()
     found = ensembles.find_members(run_folder, data, split)
     assert "no predictions of part 'validation'" in found.left_out["CNN-LSTM-400"]
+    (run_folder / "13_cross_validation" / "fold-1" / "predictions_test.npz").unlink()
+    found = ensembles.find_members(run_folder, data, split)
+    assert "no predictions of part 'test'" in found.left_out["LSTM-448-f1"]
     assert ensembles.climb(found, split).weights
 
 
@@ -304,6 +307,21 @@ def test_weights_that_were_only_judged_again_are_one_member(run_folder, data):
     found = ensembles.find_members(run_folder, data, later)
     same = {name: m.place for name, m in found.members.items() if "CNN-LSTM-400" in name}
     assert same == {"CNN-LSTM-400": place}
+    # The checkpoint may be that of another run, in a folder of the same name.
+    record["training"]["best_validation_loss"] += 1
+    records.write_metrics(folder, **record, checkpoint="07_cnn_lstm_400/seed-42")
+    found = ensembles.find_members(run_folder, data, later)
+    both = {name: m.place for name, m in found.members.items() if "CNN-LSTM-400" in name}
+    assert both == {"CNN-LSTM-400": place, "CNN-LSTM-400 (seed-42)": "07_cnn_lstm_400/seed-42"}
+
+
+def test_no_result_takes_the_name_of_another(run_folder, data):
+    split, folders = split_72(len(data)), ("09_lstm_400", "10_lstm_424", "12_lstm_456")
+    for folder in folders:
+        save_member(run_folder, f"{folder}/seed-44", "LSTM-448", data, split, 0.9)
+    found = ensembles.find_members(run_folder, data, split)
+    alike = {m.place for m in found.members.values() if m.place.endswith("seed-44")}
+    assert alike == {f"{folder}/seed-44" for folder in folders}
 
 
 def test_results_of_another_list_split_or_test_set_stay_outside(run_folder, data):
@@ -340,6 +358,12 @@ def test_ensembles_json_has_what_can_be_made_and_names_what_cannot(run_folder, d
 
     first = by_name["Ens-1"]
     assert (first["members"], first["weights"]) == (["CNN-LSTM-400", "LSTM-448"], [0.5, 0.5])
+    assert first["places"] == ["07_cnn_lstm_400/seed-42", "11_lstm_448/seed-43"]
+    climbed = by_name["Climb-72"]
+    names, places = climbed["members"], climbed["places"]
+    assert dict(zip(names, record["climbs"]["72"]["places"], strict=True)) == dict(
+        zip(names, places, strict=True)
+    )
     assert (first["split"], first["chosen_by"]) == ("72", "paper")
     assert first["data_fingerprint"] == data.fingerprint
     assert first["test_fingerprint"] == split_72(200).fingerprints["test"]
@@ -384,7 +408,7 @@ def test_choices_never_see_the_test_set(run_folder, data, monkeypatch):
     before = ensembles.climb(ensembles.find_members(run_folder, data, split), split)
     assert set(read) == {"validation"}
     for path in run_folder.glob("*/*/predictions_test.npz"):
-        path.unlink()
+        path.write_bytes(b"nobody looks")
     after = ensembles.climb(ensembles.find_members(run_folder, data, split), split)
     pd.testing.assert_frame_equal(before.path, after.path)
 
@@ -405,9 +429,9 @@ def test_an_empty_folder_gives_an_empty_result(data, tmp_path):
     assert climbs == {"72": None, "80": None}
     assert entries == []
     assert set(record["missing"]) == set(ensembles.PAPER)
-    shown = (tables.climbs(record), tables.picks(record), tables.members(found))
-    for table in (*shown, tables.climbed(entries)):
-        assert table.to_html()
+    assert tables.members(found).to_html()
+    for table in (tables.climbs(record), tables.picks(record), tables.climbed(record, entries)):
+        assert "quick run: 200 of 905,684 configurations" in table.to_html()
     page = tables.paper_ensembles(record, entries, "72").to_html()
     assert "Ens-4 is missing: there is no LSTM-448, no LSTM-424" in page
 
@@ -421,7 +445,7 @@ def test_tables_show_published_beside_ours(run_folder, data):
     assert "07_cnn_lstm_400/seed-42" in tables.members(found, "quick").to_html()
     assert "Climb-72" in tables.picks(record).to_html()
     (climb,) = [entry for entry in entries if entry["name"] == "Climb-80"]
-    shown = tables.climbed(entries).data
+    shown = tables.climbed(record, entries).data
     assert len(shown) == 2 * 4
     right = climb["metrics"]["test"]["consistent"]["accuracy_all"]
     assert shown.loc["Climb-80, consistent", "all four"] == right

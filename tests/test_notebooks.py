@@ -11,7 +11,7 @@ import nbformat
 import papermill
 import pytest
 
-from cicy_utils import records
+from cicy_utils import recipes, records
 from cicy_utils.batch import profiles
 from cicy_utils.data import load_cicy4
 from cicy_utils.evaluation import evaluate_run
@@ -207,6 +207,20 @@ def test_runs_from_top_to_bottom(name, execute, finished, tmp_path):
     files = {"history.csv", "checkpoint.pt", "weights.safetensors", "metrics.json"}
     files |= {"predictions_test.npz", "predictions_validation.npz", "trained_on.npz"}
     assert files <= {path.name for path in run_dir.iterdir()}
+
+
+@pytest.mark.notebooks
+def test_a_fold_of_our_own_network_keeps_its_recipe_when_it_is_retrained(execute, tmp_path):
+    fold, result = "fold-4-Graph-64-fast", "Graph-64-f4-d80-fast"
+    given = {"RECIPE": "fast", "SUBSET": 300, "BATCH_SIZE": 64, "MAX_EPOCHS": 1, "DEVICE": "cpu"}
+    first, second = tmp_path / "13_cross_validation" / fold, tmp_path / "14_retraining" / result
+    network = {"MODEL": "Graph-64", "FOLD": 4, "NUM_LAYERS": 1}
+    execute("13_cross_validation", given | network | {"RUN_DIR": str(first)})
+    execute("14_retraining", given | {"MODEL": "Graph-64-f4", "RUN_DIR": str(second)})
+    record = records.read_metrics(second)
+    assert (record["model"], record["checkpoint"]) == (result, f"13_cross_validation/{fold}")
+    assert record["settings"]["learning_rate"] == recipes.config("fast", "Graph-64").learning_rate
+    assert "learning rate" not in record["label"]
 
 
 @pytest.mark.notebooks

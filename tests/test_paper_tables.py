@@ -115,6 +115,12 @@ def test_the_best_are_chosen_by_validation_and_never_by_test(tmp_path):
     assert chosen[10] == [(1, "LSTM-448"), (2, "LSTM-424")]
     assert chosen[11] == [(1, "LSTM-448-f1"), (2, "LSTM-448"), (3, "LSTM-424")]
     assert chosen[12] == []
+    for name in ("LSTM-448-f4", "Graph-64-f4-fast", "Graph-64-f4-d80-fast"):  # judged on 80 %
+        fold = run_folder.record(name, split="80") | {"kind": "model"}
+        assert [r["model"] for _, r in paper_tables.best(10, [*records, fold])] == [
+            "LSTM-448",
+            "LSTM-424",
+        ]
     for record in records:
         record["metrics"]["test"] = {}  # nobody looks
     assert [record["model"] for _, record in paper_tables.best(10, records)] == [

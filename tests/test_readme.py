@@ -168,8 +168,8 @@ def test_what_the_text_says_of_the_best_weights_is_in_their_file():
 
 
 def test_what_the_text_says_of_the_ensemble_is_in_its_file():
-    weights = dict(zip(climbed()["members"], climbed()["weights"], strict=True))
-    first, second = weights["Graph-64-fast"], weights["Graph-64-fast (fast-51)"]
+    weights = dict(zip(climbed()["places"], climbed()["weights"], strict=True))
+    first, second = weights["18_graph_64/fast-52"], weights["18_graph_64/fast-51"]
     assert first + second == pytest.approx(1)  # and nothing of the LSTM
     every = ensemble()["consistent"]["accuracy_all"]
     sentence = (

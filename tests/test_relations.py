@@ -8,6 +8,8 @@ from cicy_utils.relations import euler_from_hodge, h22_from_others, h31_from_eul
 KNOWN = {
     "P^5[6]": ((1, 0, 426, 1752), 2610),
     "P^1 x P^5[(1, 1), (1, 5)]": ((2, 0, 350, 1452), 2160),
+    # Cubic curves over a quartic in P^4, which brings its own h21 of 30.
+    "P^2 x P^4[(0, 4), (3, 1)]": ((2, 30, 86, 336), 396),
 }
 
 

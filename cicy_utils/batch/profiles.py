@@ -36,11 +36,12 @@ class Notebook:
     Attributes:
         kind: which column of a profile applies.
         variant: name of the run folder, in which parameters may stand in braces, and VARIANT for
-            what ``recipes.variant`` makes of recipe and seed.
+            what ``recipes.variant`` makes of recipe and seed, or ``fold_variant`` of a fold.
         model: the paper's name of the model it trains; None if it trains none.
         after: notebooks whose results it reads if they are there; it runs after them.
         files: of the project that it reads, as patterns.
-        variants: name of the run folder to what is run there, if that is not one task only.
+        variants: name to what is run, if that is not one task only; where ``variant`` is empty,
+            the name is that of the run folder.
     """
 
     kind: str
@@ -102,6 +103,7 @@ NOTEBOOKS = {
     **MODEL_NOTEBOOKS,
     "13_cross_validation": Notebook(
         kind="fold",
+        variant="{VARIANT}",
         variants={f"fold-{fold}": Variant({"FOLD": fold}, "LSTM-448") for fold in range(5)},
     ),
     "14_retraining": Notebook(
@@ -119,6 +121,7 @@ NOTEBOOKS = {
         kind="ensembles",
         variant="all",
         after=(*MODEL_NOTEBOOKS, "13_cross_validation", "14_retraining", "18_graph_64"),
+        files=("results/reference/*/*/predictions_test.npz",),  # made by `reference predict`
     ),
     "16_hidden_size_scan": Notebook(kind="scan", variant="{MODEL}", model="LSTM-448"),
     "17_reference": Notebook(

@@ -36,6 +36,7 @@ OPTIONAL = {
 }
 # Where and how long, not what, is computed: a run may go on with other values.
 MAY_DIFFER = ("RUN_DIR", "DEVICE", "MAX_HOURS", "TRIALS")
+HOW = {"RECIPE", "LOSS"}  # names and settings of recipes, see ``recipes.config``
 TYPE_NAMES = {
     int: "a whole number",
     float: "a number",
@@ -159,7 +160,7 @@ def plan(
         }
         unused -= chosen.keys()
         known |= defaults
-        for pattern, variant in _variants(name, entry, chosen).items():
+        for label, variant in _variants(name, entry, chosen).items():
             injected = {
                 **table[profile][variant.kind or entry.kind],
                 **variant.parameters,
@@ -167,7 +168,10 @@ def plan(
             }
             check_parameters(name, injected, defaults)
             settings = defaults | injected
+            pattern = entry.variant or label
             folder = Path(run_dir).resolve() / name / pattern.format_map(_words(settings))
+            if chosen.keys() & HOW and settings.keys() >= HOW:
+                recipes.config(settings["RECIPE"], loss=settings["LOSS"])  # refuses what is neither
             if "SEEDS" in settings:
                 seed_folders(folder, settings["SEEDS"])  # refuses what are no seeds
             injected["RUN_DIR"] = str(folder)
@@ -198,10 +202,13 @@ def plan(
 
 
 def _words(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What the name of a run folder may be made of: the settings, and "seed-42" or "fast-42"."""
-    if {"RECIPE", "SEEDS"} <= settings.keys():
-        return {**settings, "VARIANT": recipes.variant(settings["RECIPE"], settings["SEEDS"][0])}
-    return dict(settings)
+    """What the name of a run folder may be made of: the settings, and "fast-42" or "fold-1"."""
+    words = dict(settings)
+    if {"RECIPE", "SEEDS"} <= words.keys():
+        words["VARIANT"] = recipes.variant(words["RECIPE"], words["SEEDS"][0])
+    elif {"RECIPE", "MODEL", "FOLD"} <= words.keys():
+        words["VARIANT"] = recipes.fold_variant(words["FOLD"], words["MODEL"], words["RECIPE"])
+    return words
 
 
 def _place(title: str, order: Sequence[str]) -> int:
@@ -218,8 +225,8 @@ def _variants(
         ValueError: none does.
     """
     found = {
-        pattern: variant
-        for pattern, variant in entry.tasks.items()
+        label: variant
+        for label, variant in entry.tasks.items()
         if all(chosen.get(key, value) == value for key, value in variant.parameters.items())
     }
     if not found:
