@@ -104,9 +104,10 @@ def load_cicy4(
         matrices, hodge = read_npz(path)
         _verify_checksums(path, matrices, hodge)
     else:
-        from cicy_utils.sources import find, read_list  # they need this module
+        from cicy_utils import records  # they need this module
+        from cicy_utils.sources import read_list
 
-        source = find(source).absolute()
+        source = records.find(source).absolute()
         found = read_list(source, drop=drop)
         matrices, hodge = found.matrices, found.hodge
     if subset is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 
 import torch
@@ -13,12 +14,22 @@ PRECISIONS = {"float32": "ieee", "tf32": "tf32", "bfloat16": "ieee"}
 BACKENDS = (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn)
 
 
+def require_names(device: str, precision: str) -> None:
+    """Refuse what names no device or no precision, whatever this machine has: a ValueError."""
+    if not isinstance(device, str) or not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+        raise ValueError(f"device must be auto, cpu, cuda or cuda:N, not {device!r}")
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {list(PRECISIONS)}, not {precision!r}")
+
+
 def resolve_device(device: str, precision: str = "float32") -> torch.device:
     """The device that a setting means on this machine.
 
     Raises:
-        ValueError: the device is not there, or cannot compute natively in this precision.
+        ValueError: the device is not there, or cannot compute natively in this precision; or
+            there are none of these names.
     """
+    require_names(device, precision)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     place = torch.device(device)

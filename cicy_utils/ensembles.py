@@ -457,7 +457,7 @@ def _places(names: Iterable[str], found: Members) -> list[str]:
 
 
 def _label(names: Iterable[str], found: Members) -> str:
-    return records.joint_label(found.members[name].record["label"] for name in names)
+    return records.members_label({name: found.members[name].record["label"] for name in names})
 
 
 def _measures(

@@ -32,7 +32,7 @@ def load_model(run_dir: str | Path) -> tuple[HodgeNetwork, dict]:
         ValueError: the file is damaged, or its metadata does not say, or says wrongly, what model
             the weights are for and what layout it was trained on.
     """
-    path = _located(run_dir)
+    path = records.find(run_dir)
     if path.suffix != ".safetensors":
         files = [path / name for name in checkpoint.WEIGHTS_FILES]
         path = next((file for file in files if file.exists()), files[0])
@@ -101,17 +101,12 @@ def predict(matrix: ArrayLike, run_dir: str | Path) -> pd.DataFrame:
     inputs = arrange(stored[np.newaxis], metadata["data"]["layout"])
     output = training.predict(model, inputs, device="cpu")
     rows = {"output": output[0].tolist()}
-    covariance = _residual_covariance(_located(run_dir))
+    covariance = _residual_covariance(records.find(run_dir))
     for name in possible_decodings(euler, covariance):
         rows[name] = decode(output, name, euler, covariance)[0].tolist()
     rows["exact"] = list(exact)
     # object: the network's output keeps its fraction, the others stay integers
     return pd.DataFrame.from_dict(rows, orient="index", columns=HODGE_NAMES, dtype=object)
-
-
-def _located(run_dir: Path | str) -> Path:
-    path = Path(run_dir)
-    return path if path.exists() else records.project_root() / path
 
 
 def _residual_covariance(run_dir: Path) -> np.ndarray | None:

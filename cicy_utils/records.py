@@ -100,6 +100,15 @@ def project_root() -> Path:
     return root / "working" if root else here
 
 
+def find(path: Path | str) -> Path:
+    """A path from here, where there is something, else from the top folder of the project.
+
+    Notebooks run in its folder notebooks/. "~" is the home folder.
+    """
+    path = Path(path).expanduser()
+    return path if path.exists() else project_root() / path
+
+
 def run_directory(notebook: str, variant: str, folder: Path | str | None = None) -> Path:
     """Create and return results/interactive/<notebook>/<variant>, or the folder if one is given.
 
@@ -224,6 +233,23 @@ def joint_label(labels: Iterable[str]) -> str:
     reasons = [reason for label in labels for reason in label.split(": ", 1)[1].split(", ")]
     kind = QUICK if any(label.startswith(QUICK) for label in labels) else CHANGED
     return f"{kind}: {', '.join(dict.fromkeys(reasons))}"
+
+
+def members_label(labels: Mapping[str, str]) -> str:
+    """The same of a result that rests on several named ones: what they do not share, by name."""
+    given = {name: label.split(": ", 1)[1].split(", ") for name, label in labels.items() if label}
+    shared = [
+        reason
+        for reason in next(iter(given.values()), [])
+        if all(reason in given.get(name, ()) for name in labels)
+    ]
+    own = {name: [r for r in reasons if r not in shared] for name, reasons in given.items()}
+    parts = [
+        *shared,
+        *(f"{name} ({'; '.join(reasons)})" for name, reasons in own.items() if reasons),
+    ]
+    kind = joint_label(labels.values()).split(":")[0]
+    return f"{kind}: {', '.join(parts)}" if parts else ""
 
 
 def duration(seconds: float) -> str:

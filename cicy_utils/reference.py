@@ -199,14 +199,13 @@ def rounds(folder: Path | str) -> str:
 
     Accuracies are raw, in percent of the validation set.
     """
-    folder = Path(folder)
-    rows: list[str] = []
-    while folder:
-        record = records.read_metrics(folder)
+    rows = []
+    for stage in _stages(Path(folder)):
+        record = records.read_metrics(stage)
         settings, training = record["settings"], record["training"]
         right = record["metrics"]["validation"]["raw"]
         cells = [
-            f"`{folder.name}`",
+            f"`{stage.name}`",
             str(training["epochs"]),
             f"{settings['learning_rate']:g}",
             f"{settings['huber_delta']:g}",
@@ -214,15 +213,34 @@ def rounds(folder: Path | str) -> str:
             f"{training['seconds'] / 3600:.1f}",
             *(f"{right[name]:.2f}" for name in metrics.ACCURACIES),
         ]
-        rows.insert(0, f"| {' | '.join(cells)} |")
-        before = record.get("checkpoint")
-        folder = before and folder.parents[1] / before
+        rows.append(f"| {' | '.join(cells)} |")
     heading = [
         "| round | epochs | learning rate | Huber delta | loss weights | hours | h11 | h21 | h31 "
         "| h22 |",
         "| --- | ---: | ---: | ---: | --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     return "\n".join([*heading, *rows])
+
+
+def _stages(folder: Path) -> list[Path]:
+    """The trainings in a run that led to some weights, one from the other, the first one first."""
+    if not (record := records.found_metrics(folder)):
+        return []
+    before = record.get("checkpoint")
+    return [*(_stages(folder.parents[1] / before) if before else []), folder]
+
+
+def _trained(folder: Path) -> str:
+    """How long some weights were trained, and where."""
+    trainings = [records.read_metrics(stage)["training"] for stage in _stages(folder)]
+    epochs, seconds = ([training[of] for training in trainings] for of in ("epochs", "seconds"))
+    device = _device(trainings[-1]["device"])
+    if len(trainings) == 1:
+        return f"{epochs[0]} epochs, {records.duration(seconds[0])} on {device}"
+    return (
+        f"the last of {len(trainings)} stages, {epochs[-1]} of {sum(epochs)} epochs, "
+        f"{records.duration(seconds[-1])} of {records.duration(sum(seconds))}, on {device}"
+    )
 
 
 def _device(name: str) -> str:
@@ -239,12 +257,10 @@ def markdown(folders: Sequence[Path | str]) -> str:
     trained, rows = [], []
     for folder in map(Path, folders):
         entry = _entry(folder)
-        training = entry["training"]
         trained.append(
             f"- `{records.place(folder)}`: {entry['name']}, "
             f"{entry['weights'] / 1e6:.2f} million weights, "
-            f"{training['epochs']} epochs, {records.duration(training['seconds'])} on "
-            f"{_device(training['device'])}; {entry['label'] or 'the paper’s recipe'}"
+            f"{_trained(folder)}; {entry['label'] or 'the paper’s recipe'}"
         )
         for decoding, row in entry["metrics"]["test"].items():
             numbers = [f"{row[name]:.2f}" for name in metrics.EVERY_ACCURACY]

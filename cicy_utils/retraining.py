@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cicy_utils import evaluation, prediction, recipes, records, training
+from cicy_utils.checkpoint import WEIGHTS_FILES
 from cicy_utils.data import Cicy4
 from cicy_utils.models import HodgeNetwork
 from cicy_utils.records import Mask
@@ -86,18 +87,20 @@ def load_checkpoint(
     """Load the weights of a run, unless they know what is to be tested.
 
     Args:
-        folder: of the run; a relative one is looked up from the top folder of the project,
-            wherever a notebook runs.
+        folder: of the run; one that is not found from here is looked up from the top folder of
+            the project, wherever a notebook runs.
         data, split: what is to be trained on and tested.
         model: name of the result that they must be, "LSTM-448-f1"; None for any.
 
     Raises:
-        FileNotFoundError: weights, metrics.json or trained_on.npz are missing.
+        FileNotFoundError: there is no such folder, or weights, metrics.json or trained_on.npz are
+            missing in it.
         ValueError: the weights were ever trained on a configuration of the split's test set, or
             on another list or layout than these data; or their training was cut short; or they
             are another result than ``model``.
     """
-    folder = records.project_root() / folder
+    folder = records.find(folder)
+    _require_weights(folder)
     trained_on = records.load_trained_on(folder)
     record = records.read_metrics(folder)
     if model not in (None, record["model"]):
@@ -119,6 +122,18 @@ def load_checkpoint(
             "everything that starts from it would have to start again"
         )
     return Checkpoint(folder, network, trained_on, record)
+
+
+def _require_weights(folder: Path) -> None:
+    """FileNotFoundError where there are none, with the names of folders near by that have some."""
+    if any((folder / name).is_file() for name in WEIGHTS_FILES):
+        return
+    text = f"there are no weights in {folder}"
+    for around in (folder, folder.parent):
+        paths = (path for name in WEIGHTS_FILES for path in around.glob(f"*/{name}"))
+        if names := sorted({path.parent.name for path in paths}):
+            raise FileNotFoundError(f"{text}; in {around} there are some of {', '.join(names)}")
+    raise FileNotFoundError(f"{text}: name the folder of a finished run as CHECKPOINT")
 
 
 def start(folder: Path | str | None, data: Cicy4, split: Split) -> Checkpoint | None:

@@ -20,10 +20,9 @@ from pathlib import Path
 
 import numpy as np
 
-from cicy_utils import files, kaggle_arrays, published
+from cicy_utils import files, kaggle_arrays, published, records
 from cicy_utils.archives import Folder, Refused, is_zip, open_zip
 from cicy_utils.data import FILE_NAME, find_bundled, is_complete_list, read_npz
-from cicy_utils.records import project_root
 from cicy_utils.validation import Entries, Report, validate
 
 CACHE_VARIABLE = "CICY4_CACHE"
@@ -93,22 +92,13 @@ def check(source: str | Path) -> Report:
     return validate(read_entries(path), path)
 
 
-def find(source: str | Path) -> Path:
-    """The path from here, where there is something, else from the top folder of the project.
-
-    Notebooks run in its folder notebooks/.
-    """
-    path = Path(source)
-    return path if path.exists() else project_root() / path
-
-
 def locate(source: str | Path) -> Path:
-    """The file, or the folder with the Kaggle arrays, that a path stands for; see :func:`find`.
+    """The file, or the folder with the Kaggle arrays, that a path stands for; see ``records.find``.
 
     Raises:
         FileNotFoundError: there is nothing, or a folder without any list.
     """
-    path = find(source)
+    path = records.find(source)
     if path.is_file():
         return path
     if not path.is_dir():

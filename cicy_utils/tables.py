@@ -491,7 +491,7 @@ def _machine(record: dict[str, Any]) -> dict[str, str]:
     data = record["data"]
     return {
         "configurations": f"{data['configurations']:,} ({data['source']}, layout {data['layout']})",
-        "configurations, sha256": data["fingerprint"],
+        "fingerprint of the list": data["fingerprint"],
         **records.machine_facts(record["environment"]),
     }
 

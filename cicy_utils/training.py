@@ -20,7 +20,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -33,7 +32,7 @@ from torch import Tensor, nn
 
 from cicy_utils import checkpoint, devices, files, interrupts, lease, places, records, steps
 from cicy_utils.data import HODGE_NAMES, SHAPE, Cicy4, checksum
-from cicy_utils.devices import PRECISIONS, device_name, matrix_precision, resolve_device
+from cicy_utils.devices import device_name, matrix_precision, require_names, resolve_device
 from cicy_utils.models import HodgeNetwork
 from cicy_utils.progress import Progress
 from cicy_utils.records import best_epoch
@@ -159,12 +158,7 @@ class TrainConfig:
         object.__setattr__(self, "loss_weights", weights)
         if self.schedule not in SCHEDULES:
             raise ValueError(f"schedule must be one of {list(SCHEDULES)}, not {self.schedule!r}")
-        if not isinstance(self.device, str) or not re.fullmatch(
-            r"auto|cpu|cuda(:\d+)?", self.device
-        ):
-            raise ValueError(f"device must be auto, cpu, cuda or cuda:N, not {self.device!r}")
-        if self.precision not in PRECISIONS:
-            raise ValueError(f"precision must be one of {list(PRECISIONS)}, not {self.precision!r}")
+        require_names(self.device, self.precision)
 
 
 @dataclass(frozen=True)

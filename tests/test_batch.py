@@ -82,7 +82,7 @@ def finished(tmp_path_factory):
         ("08_half", "failed", "no readable metrics.json"),
         ("09_other", "failed", "metrics.json is of other settings"),
         ("10_ignores", "failed", "metrics.json has SUBSET 8, and 7 was asked for"),
-        ("11_needs_bad", "blocked", "needs 01_raises"),
+        ("11_needs_bad", "blocked", "needs a finished 01_raises in try"),
         ("12_needs_good", "done", ""),
     ],
 )
@@ -145,7 +145,8 @@ def test_progress_is_told_while_a_notebook_runs(finished):
 @pytest.mark.notebooks
 def test_summary_names_what_failed(finished):
     text = summary.summarize("tiny", finished.run_dir, list(finished.outcomes.values()))
-    assert "11 of 13 notebooks failed" in text
+    assert "10 of 13 notebooks failed" in text
+    assert "1 of 13 notebooks were not run:\n  11_needs_bad/seed-42: it needs a finished" in text
     assert "01_raises: RuntimeError: the sky is green" in text
     assert str(finished.folder("00_good") / "notebook.html") in text
     assert "No model has finished." in (finished.run_dir / "results.md").read_text()
@@ -163,8 +164,9 @@ def test_again_skips_what_is_done_and_redoes_the_rest(tmp_path):
     assert (project.folder("00_good") / "calls").read_text() == "x"
     assert (project.folder("01_bad") / "calls").read_text() == "xx"  # it went on in its folder
 
-    # Other settings begin a new folder; the old one is kept.
+    # Other settings begin a new folder; the old one is kept, and somebody is told where.
     outcomes = project.run({"SUBSET": 8}, only=["00"])
+    assert any("00_good: what was there moved to " in line for line in project.said)
     assert outcomes["00_good"].state == "done"
     metrics = json.loads((project.folder("00_good") / "metrics.json").read_text())
     assert metrics["data"]["subset"] == 8
@@ -373,24 +375,64 @@ def test_wrong_parameters_are_refused_before_anything_runs(tmp_path, values, ove
 
 def test_right_parameters_are_taken(tmp_path):
     project = Project(tmp_path, {"00_good": GOOD})
-    overrides = {"LEARNING_RATE": "1", "LAYOUT": "7", "SUBSET": "None", "SEED": "3"}
+    overrides = {"LEARNING_RATE": "1", "LAYOUT": "descending", "SUBSET": "None", "SEED": "3"}
     overrides["LOSS"] = "{'huber_delta': 0.01}"
     (task,) = project.plan({"SUBSET": 9}, overrides=overrides)
     folder = project.folder("00_good", "seed-3").resolve()
     assert task.injected == {
         "SUBSET": None,
         "LEARNING_RATE": 1,
-        "LAYOUT": "7",
+        "LAYOUT": "descending",
         "SEED": 3,
         "LOSS": {"huber_delta": 0.01},
         "RUN_DIR": str(folder),
     }
     assert task.run_dir == folder
+    assert tasks.from_text("00_good", "LAYOUT", "7", "stored") == "7"  # text stays text
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("LAYOUT", "foo", "12_lstm_456: LAYOUT is one of stored, zeros-first, .*, not 'foo'"),
+        ("SOURCE", "nowhere.zip", "12_lstm_456: SOURCE is 'nowhere.zip', and nothing is there"),
+        ("CHECKPOINT", "results/nowhere", "CHECKPOINT is 'results/nowhere', and nothing is there"),
+        ("MAX_HOURS", "-1", "12_lstm_456: max_hours must be a number between 0 and inf, not -1"),
+        ("SEEDS", "[42, -1]", "12_lstm_456: seed must be an integer, at least 0, not -1"),
+        ("DEVICE", "gpu", "device must be auto, cpu, cuda or cuda:N, not 'gpu'"),
+        ("PRECISION", "fp16", "precision must be one of .*, not 'fp16'"),
+        ("LOSS", "{'loss_weights': [1, 1]}", "loss_weights must be four numbers"),
+        ("MAX_EPOCHS", "0", "max_epochs must be an integer, at least 1, not 0"),
+    ],
+)
+def test_values_that_mean_nothing_are_refused_before_anything_moves(tmp_path, name, value, message):
+    options = {"only": ["12"], "overrides": {name: value}}
+    with pytest.raises(ValueError, match=message):
+        tasks.plan("smoke", tmp_path / "run", ROOT / "notebooks", **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_checkpoint_of_the_same_run_may_be_made_in_it(tmp_path):
+    run_dir = tmp_path / "results" / "run"
+    there = {"CHECKPOINT": str(run_dir / "11_lstm_448" / "fast-42")}
+    options = {"only": ["11"], "overrides": there | {"RECIPE": "fast", "SEEDS": "[43]"}}
+    (task,) = tasks.plan("smoke", run_dir, ROOT / "notebooks", **options)
+    assert task.settings["CHECKPOINT"] == there["CHECKPOINT"]
+
+
+@pytest.mark.parametrize(("word", "code"), [("--help", 0), ("runn", 2)])
+def test_no_other_word_starts_a_batch(tmp_path, capsys, word, code):
+    with pytest.raises(SystemExit) as ended:
+        command.main([word], tmp_path)
+    assert ended.value.code == code
+    assert "{run,status,report,doctor,scheduler}" in "".join(capsys.readouterr())
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_results_of_another_run_can_be_read(tmp_path):
     shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
     options = {"only": ["15"], "overrides": {"RESULTS": "results/mine"}}
+    (tmp_path / "results" / "mine").mkdir(parents=True)
     run_dir = tmp_path / "results" / "try"
     (task,) = tasks.plan("smoke", run_dir, tmp_path / "notebooks", **options)
     assert task.injected["RESULTS"] == "results/mine"
@@ -625,22 +667,23 @@ def test_a_newer_list_or_checkpoint_makes_what_read_it_due_again(tmp_path, name,
     shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
     options = {"only": ["12"], "overrides": {name: value.format(root=tmp_path)}}
     run_dir = tmp_path / "results" / "try"
-    (task,) = tasks.plan("smoke", run_dir, tmp_path / "notebooks", **options)
     path = tmp_path / file.format(value=value)
     path.parent.mkdir(parents=True)
     path.touch()
     os.utime(path, (1.0, 1.0))
+    (task,) = tasks.plan("smoke", run_dir, tmp_path / "notebooks", **options)
     finish(task, 2.0)
     assert folders.is_done(task)
     state = task.run_dir / "checkpoint.pt"
     state.touch()
-    folders.prepare(task)
+    assert folders.prepare(task) is None
     assert state.exists()
     os.utime(path, (3.0, 3.0))
     assert not folders.is_done(task)
-    folders.prepare(task)  # a training begun with the older one does not go on
+    place = folders.prepare(task)  # a training begun with the older one does not go on
     assert not state.exists()
     (moved,) = (tmp_path / "results" / "replaced").glob("*/12_lstm_456/seed-42/checkpoint.pt")
+    assert place == moved.parents[1]
     assert (moved.parent / "metrics.json").exists()
 
 
@@ -803,7 +846,7 @@ def test_retraining_needs_a_model_by_its_own_recipe(tmp_path):
     assert states(["18", "14"], **ours) == {graph: "done", own: "done"}
     assert states(["18", "14"], {graph: "failed"}, **ours)[own] == "blocked"
     # One that is named is enough, and so is one of an earlier call.
-    named = {"CHECKPOINT": "results/run/11_lstm_448/fast-42"}
+    named = {"CHECKPOINT": str(tmp_path / "run" / "11_lstm_448" / "fast-42")}
     assert states(["14"], **named) == {retrained: "done"}
     options = {"only": ["11"], "overrides": {"SEEDS": "[43]"}}
     for task in tasks.plan("smoke", tmp_path / "run", ROOT / "notebooks", **options):

@@ -10,6 +10,10 @@ def test_devices_that_are_not_here_are_refused():
         devices.resolve_device(missing)
     with pytest.raises(ValueError, match="precision 'tf32' needs an Ampere GPU"):
         devices.resolve_device("cpu", "tf32")
+    with pytest.raises(ValueError, match=r"precision must be one of \['float32', .*not 'fp16'"):
+        devices.resolve_device("cpu", "fp16")
+    with pytest.raises(ValueError, match="device must be auto, cpu, cuda or cuda:N, not 'gpu'"):
+        devices.resolve_device("gpu")
     assert devices.resolve_device("cpu").type == "cpu"
 
 

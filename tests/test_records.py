@@ -95,6 +95,22 @@ def test_the_label_of_several_runs_says_what_each_says():
     )
 
 
+def test_the_label_of_members_says_whose_setting_is_whose():
+    first = "changed recipe: at most 26 epochs, the fast recipe"
+    second = "changed recipe: batch size 1024 instead of 128, at most 80 epochs, the fast recipe"
+    assert records.members_label({"A": first, "B": second}) == (
+        "changed recipe: the fast recipe, A (at most 26 epochs), "
+        "B (batch size 1024 instead of 128; at most 80 epochs)"
+    )
+    assert records.members_label({"A": first, "B": first}) == first
+    assert records.members_label({"A": first}) == first
+    quick = "quick run: 5 of 905,684 configurations"
+    assert records.members_label({"A": "", "B": quick}) == (
+        "quick run: B (5 of 905,684 configurations)"
+    )
+    assert records.members_label({"A": "", "B": ""}) == ""
+
+
 def test_every_seed_has_a_folder(tmp_path):
     assert records.seed_folders(tmp_path / "seed-7", [7]) == {7: tmp_path / "seed-7"}
     several = records.seed_folders(tmp_path / "first", [7, 3])

@@ -250,6 +250,15 @@ def test_a_checkpoint_of_the_fast_recipe_asks_for_that_recipe(data, tmp_path):
             recipes.result_name("LSTM-448-fast", recipe)
 
 
+def test_a_checkpoint_that_is_not_there_is_told_with_those_near_by(results, data):
+    for wrong in (results / "11_lstm_448", results / "11_lstm_448" / "seed-4"):
+        message = rf"there are no weights in {wrong}; in .*11_lstm_448 there are some of seed-42"
+        with pytest.raises(FileNotFoundError, match=message):
+            retraining.load_checkpoint(wrong, data, split_80(len(data)))
+    with pytest.raises(FileNotFoundError, match="name the folder of a finished run as CHECKPOINT"):
+        retraining.load_checkpoint(results / "a" / "b", data, split_80(len(data)))
+
+
 def test_the_row_of_the_training_set_tells_how_much_of_it_was_trained_on(results, data, tmp_path):
     """Weights of the 72 % split, judged on the 80 % split, have not seen what joins."""
     record = run(results, data, tmp_path / "judged", retrain=False)

@@ -26,10 +26,18 @@ STOPPING = (signal.SIGINT, signal.SIGTERM)
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 Result = TypeVar("Result")
 RESERVED = ("replaced", "interactive")
+WORDS = ("run", "status", "report", "doctor", "scheduler")
 
 
 def parser(word: str) -> argparse.ArgumentParser:
-    """The options of "run" and of the other words, as ``run_all.sh`` hands them on."""
+    """The options of "run" and of the other words, as ``run_all.sh`` hands them on.
+
+    Another word ends the program, as another option does.
+    """
+    if word not in WORDS:
+        words = argparse.ArgumentParser(prog="python -m cicy_utils.batch", allow_abbrev=False)
+        words.add_argument("word", choices=WORDS)
+        words.parse_args([word])
     if word == "scheduler":
         return cluster.scheduler_parser()
     if word == "doctor":

@@ -219,7 +219,7 @@ def the_list(root: Path) -> Finding:
 
     path, cicy4 = data.find_bundled(), data.load_cicy4()
     return Finding(
-        OK, f"{len(cicy4):,} configurations, sha256 {cicy4.fingerprint[:16]}..., in {path}"
+        OK, f"{len(cicy4):,} configurations, fingerprint {cicy4.fingerprint[:16]}..., in {path}"
     )
 
 

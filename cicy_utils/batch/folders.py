@@ -11,7 +11,7 @@ from pathlib import Path
 
 from cicy_utils import lease
 from cicy_utils.batch.status import LEASE, Status, cut_short, fault_of_results
-from cicy_utils.batch.tasks import Task
+from cicy_utils.batch.tasks import Task, named
 from cicy_utils.files import write_text
 from cicy_utils.records import METRICS_FILE, found_metrics
 
@@ -66,10 +66,11 @@ def is_done(task: Task) -> bool:
     return not _outdated(task, task.run_dir)
 
 
-def prepare(task: Task) -> None:
+def prepare(task: Task) -> Path | None:
     """Make the folders of a task ready: what it left there itself goes on, all else moves away.
 
-    Whoever calls this holds them.
+    Whoever calls this holds them. Returns the folder to which something has moved, None if nothing
+    has.
 
     Raises:
         Held: a training of another process is at work in one of them.
@@ -85,6 +86,7 @@ def prepare(task: Task) -> None:
         for entry in sorted(folder.iterdir(), key=lambda entry: entry.name == BEGUN_FILE):
             if entry != lease.lease_file(folder, LEASE):
                 shutil.move(entry, place / folder.name / entry.name)
+    return place
 
 
 def begin(task: Task) -> None:
@@ -158,11 +160,11 @@ def _read(task: Task) -> Iterator[Path]:
         yield from results.glob(f"{pattern}/{METRICS_FILE}")
     for pattern in task.files:
         yield from project.glob(pattern)
-    paths = []
+    paths: list[Path] = []
     if source := task.settings.get("SOURCE"):
-        paths += [notebooks / source, project / source]
+        paths += named(source, notebooks)
     if checkpoint := task.settings.get("CHECKPOINT"):
-        paths.append(project / checkpoint / METRICS_FILE)
+        paths += [folder / METRICS_FILE for folder in named(checkpoint, notebooks)]
     for path in paths:
         if path.is_file():
             yield path

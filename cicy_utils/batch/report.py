@@ -426,7 +426,7 @@ class Report:
             if "configurations" in data:
                 found["configurations"] = f"{data['configurations']:,} ({data['source']})"
             if data.get("fingerprint"):
-                found["configurations, sha256"] = data["fingerprint"]
+                found["fingerprint of the list"] = data["fingerprint"]
             if test := split.get("fingerprints", {}).get("test"):
                 found[f"test set of the {paper.key(record)[1]} % split, sha256"] = test
             if split.get("seed") is not None:

@@ -187,7 +187,8 @@ class Batch:
                 continue
             try:
                 with folders.held(task):
-                    folders.prepare(task)
+                    if place := folders.prepare(task):
+                        self.say(f"{self._head(task)}: what was there moved to {place}")
                     new_status(task, "pending").write(task.run_dir)
             except (OSError, lease.Held) as error:
                 if not (self.places.shared and isinstance(error, lease.Held)):
@@ -256,8 +257,10 @@ class Batch:
         """How a task ends that cannot be run; None for one that can."""
         head = self._head(task)
         if missing := [need for need in task.needs if not self._have(need, task)]:
-            self.say(f"{head}: not run, it needs {', '.join(missing)}")
-            return Outcome(task, "blocked", (f"it needs {', '.join(missing)}",))
+            why = f"it needs a finished {' and '.join(missing)} in {task.run_dir.parents[1].name}"
+            why += ": add it to --only, or name a folder with -p CHECKPOINT"
+            self.say(f"{head}: not run, {why}")
+            return Outcome(task, "blocked", (why,))
         if why := self.broken.get(task.run_dir):
             self.say(f"{head}: failed, {why}")
             return Outcome(task, "failed", (why,))

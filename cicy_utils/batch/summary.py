@@ -39,7 +39,8 @@ def summarize(profile: str, run_dir: Path, outcomes: Sequence[Outcome]) -> str:
     ]
     unfinished = 0
     for words, states in (
-        ("failed", ("failed", "blocked")),
+        ("failed", ("failed",)),
+        ("were not run", ("blocked",)),
         ("were stopped before their end (run the same command again to go on)", ("partial",)),
     ):
         those = [outcome for outcome in outcomes if outcome.state in states]

@@ -6,7 +6,7 @@ import ast
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import papermill
 
 from cicy_utils import recipes
 from cicy_utils.batch import profiles
+from cicy_utils.data import LAYOUTS
 from cicy_utils.records import seed_folders, settings_fingerprint
 
 # Types of the parameters that are None by default, where the notebook itself does not tell.
@@ -36,7 +37,6 @@ OPTIONAL = {
 }
 # Where and how long, not what, is computed: a run may go on with other values.
 MAY_DIFFER = ("RUN_DIR", "DEVICE", "MAX_HOURS", "TRIALS")
-HOW = {"RECIPE", "LOSS"}  # names and settings of recipes, see ``recipes.config``
 TYPE_NAMES = {
     int: "a whole number",
     float: "a number",
@@ -139,7 +139,8 @@ def plan(
             notebook that has it.
 
     Raises:
-        ValueError: an unknown profile, notebook or parameter, or a parameter of a wrong type.
+        ValueError: an unknown profile, notebook or parameter, a parameter of a wrong type, or one
+            from the command line with a value that means nothing.
         FileNotFoundError: a notebook of the catalogue is missing.
     """
     if profile not in table:
@@ -168,10 +169,11 @@ def plan(
             }
             check_parameters(name, injected, defaults)
             settings = defaults | injected
+            if chosen:
+                check_values(name, settings)
+                _require_files(name, settings, notebooks, Path(run_dir).resolve())
             pattern = entry.variant or label
             folder = Path(run_dir).resolve() / name / pattern.format_map(_words(settings))
-            if chosen.keys() & HOW and settings.keys() >= HOW:
-                recipes.config(settings["RECIPE"], loss=settings["LOSS"])  # refuses what is neither
             if "SEEDS" in settings:
                 seed_folders(folder, settings["SEEDS"])  # refuses what are no seeds
             injected["RUN_DIR"] = str(folder)
@@ -275,6 +277,44 @@ def check_parameters(notebook: str, values: Mapping[str, Any], defaults: Mapping
             raise ValueError(f"{notebook}: {name} is {TYPE_NAMES[wanted]}, not {value!r}")
         if value == []:
             raise ValueError(f"{notebook}: {name} must not be empty")
+
+
+def check_values(notebook: str, settings: Mapping[str, Any]) -> None:
+    """Refuse values of the right type that mean nothing, so that nothing is moved away for them.
+
+    Raises:
+        ValueError: with the notebook and what is wrong.
+    """
+    from cicy_utils.training import TrainConfig  # brings torch
+
+    known = [setting.name for setting in fields(TrainConfig)]
+    given = {name: settings[name.upper()] for name in known if name.upper() in settings}
+    try:
+        for seed in settings.get("SEEDS", [settings.get("SEED")]):
+            own = given | {"seed": seed}
+            recipes.config(settings.get("RECIPE", "paper"), loss=settings.get("LOSS"), **own)
+    except ValueError as error:
+        raise ValueError(f"{notebook}: {error}") from None
+    if (layout := settings.get("LAYOUT")) not in (None, *LAYOUTS):
+        raise ValueError(f"{notebook}: LAYOUT is one of {', '.join(LAYOUTS)}, not {layout!r}")
+
+
+def _require_files(
+    notebook: str, settings: Mapping[str, Any], notebooks: Path, run_dir: Path
+) -> None:
+    """ValueError where a parameter names what is not there and will not be made in this run."""
+    for name in ("SOURCE", "CHECKPOINT", "RESULTS"):
+        path = settings.get(name)
+        if path in (None, "bundled"):
+            continue
+        if not any(p.exists() or run_dir in p.resolve().parents for p in named(path, notebooks)):
+            raise ValueError(f"{notebook}: {name} is {path!r}, and nothing is there")
+
+
+def named(path: str, notebooks: Path) -> tuple[Path, Path]:
+    """Where a path in a parameter may lie: beside the notebooks, or from the top folder on."""
+    expanded = Path(path).expanduser()
+    return notebooks / expanded, notebooks.parent / expanded
 
 
 def from_text(notebook: str, name: str, text: str, default: Any) -> Any:
