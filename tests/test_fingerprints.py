@@ -176,8 +176,9 @@ def test_no_training_goes_on_with_another_label_or_index(data, split, trained):
 def test_no_ensemble_mixes_labels_or_test_sets(data, split, trained, tmp_path):
     folder = tmp_path / "11_lstm_448" / "seed-42"
     shutil.copytree(trained, folder)
-    labels = data.hodge[split.validation]
-    records.save_predictions(folder, "validation", split.validation, labels, labels)
+    for part in ("validation", "test"):
+        labels = data.hodge[split.parts[part]]
+        records.save_predictions(folder, part, split.parts[part], labels, labels)
     for name, record in (
         ("", result(data, split)),
         ("other configurations", result(with_one_label_changed(data, 3, 2), split)),
