@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from cicy_utils import lease
+from cicy_utils.batch.profiles import RESULTS
 from cicy_utils.batch.status import LEASE, Status, cut_short, fault_of_results
 from cicy_utils.batch.tasks import Task, named
 from cicy_utils.files import write_text
@@ -159,7 +160,10 @@ def _read(task: Task) -> Iterator[Path]:
     for pattern in task.reads:
         yield from results.glob(f"{pattern}/{METRICS_FILE}")
     for pattern in task.files:
-        yield from project.glob(pattern)
+        if pattern.startswith(f"{RESULTS}/"):
+            yield from results.glob(pattern.removeprefix(f"{RESULTS}/"))
+        else:
+            yield from project.glob(pattern)
     paths: list[Path] = []
     if source := task.settings.get("SOURCE"):
         paths += named(source, notebooks)

@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 
+RESULTS = "@results"
+
+
 @dataclass(frozen=True)
 class Variant:
     """One of several tasks of a notebook: the parameters that make it, and what it needs.
@@ -39,7 +42,7 @@ class Notebook:
             what ``recipes.variant`` makes of recipe and seed, or ``fold_variant`` of a fold.
         model: the paper's name of the model it trains; None if it trains none.
         after: notebooks whose results it reads if they are there; it runs after them.
-        files: of the project that it reads, as patterns.
+        files: of the project that it reads, as patterns; ``RESULTS`` stands for results/<run>.
         variants: name to what is run, if that is not one task only; where ``variant`` is empty,
             the name is that of the run folder.
     """
@@ -121,7 +124,7 @@ NOTEBOOKS = {
         kind="ensembles",
         variant="all",
         after=(*MODEL_NOTEBOOKS, "13_cross_validation", "14_retraining", "18_graph_64"),
-        files=("results/reference/*/*/predictions_test.npz",),  # made by `reference predict`
+        files=(f"{RESULTS}/*/*/predictions_test.npz",),  # `reference predict` makes them anew
     ),
     "16_hidden_size_scan": Notebook(kind="scan", variant="{MODEL}", model="LSTM-448"),
     "17_reference": Notebook(
