@@ -528,16 +528,18 @@ def _why_not(folder: Path, record: dict[str, Any], data: Cicy4, split: Split) ->
     own = split if record["split"]["name"] == split.name else split_72(len(data), split.seed)
     if record["split"]["fingerprints"]["test"] != own.fingerprints["test"]:
         return "another test set than that of its split"
+    if not (folder / records.TRAINED_ON_FILE).is_file():
+        return f"no {records.TRAINED_ON_FILE}, so nobody knows what it was trained on"
     try:
         trained_on = records.load_trained_on(folder)
         records.require_unseen(trained_on, split.test, data, who="it")
-    except (FileNotFoundError, ValueError) as error:
+    except ValueError as error:
         return str(error)
     # Those of the test set are not looked into before every choice is made.
     for part in ("validation", "test"):
-        if not (path := records.predictions_file(folder, part)).is_file():
+        if not records.predictions_file(folder, part).is_file():
             how = "run the notebook first"
             if reference.is_published(folder):
                 how = "`python -m cicy_utils.reference predict` makes them of published weights"
-            return f"no predictions of part {part!r} at {path}: {how}"
+            return f"no predictions of part {part!r}: {how}"
     return ""
