@@ -111,7 +111,8 @@ class Climb:
             Hodge numbers) and loss (Huber) of the ensemble so far, kept (whether this round belongs
             to the ensemble returned).
         left_out: members that were not allowed to join, and why.
-        label: what keeps the members it chose from being the paper's, see ``records.joint_label``.
+        label: what keeps each member it chose from being the paper's, see
+            ``records.members_label``.
     """
 
     weights: dict[str, float]
@@ -292,7 +293,8 @@ def climb(found: Members, split: Split, *, rounds: int = ROUNDS) -> Climb | None
         indices=indices,
         rounds=rounds,
     )
-    return Climb(result.weights, result.path, left_out, _label(result.weights, found))
+    labels = {name: found.members[name].record["label"] for name in result.weights}
+    return Climb(result.weights, result.path, left_out, records.members_label(labels))
 
 
 def measure(
@@ -457,7 +459,7 @@ def _places(names: Iterable[str], found: Members) -> list[str]:
 
 
 def _label(names: Iterable[str], found: Members) -> str:
-    return records.members_label({name: found.members[name].record["label"] for name in names})
+    return records.joint_label(found.members[name].record["label"] for name in names)
 
 
 def _measures(
