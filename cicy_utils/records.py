@@ -126,10 +126,9 @@ def run_directory(notebook: str, variant: str, folder: Path | str | None = None)
 def results_folder(folder: Path | str | None, run_dir: Path | str) -> Path:
     """The results/<run> to read from; without one the run in which run_dir lies.
 
-    A relative folder is looked up from the top folder of the project, wherever a notebook runs.
-    FileNotFoundError when there is no such folder.
+    It is looked up as by ``find``. FileNotFoundError when there is no such folder.
     """
-    found = project_root() / folder if folder else Path(run_dir).parents[1]
+    found = find(folder) if folder else Path(run_dir).parents[1]
     if not found.is_dir():
         raise FileNotFoundError(f"there is no folder {found} to read results from")
     return found

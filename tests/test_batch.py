@@ -429,13 +429,14 @@ def test_no_other_word_starts_a_batch(tmp_path, capsys, word, code):
     assert not list(tmp_path.iterdir())
 
 
-def test_the_results_of_another_run_can_be_read(tmp_path):
+@pytest.mark.parametrize("place", ["results/mine", "../results/mine"])
+def test_the_results_of_another_run_can_be_read(tmp_path, place):
     shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
-    options = {"only": ["15"], "overrides": {"RESULTS": "results/mine"}}
+    options = {"only": ["15"], "overrides": {"RESULTS": place}}
     (tmp_path / "results" / "mine").mkdir(parents=True)
     run_dir = tmp_path / "results" / "try"
     (task,) = tasks.plan("smoke", run_dir, tmp_path / "notebooks", **options)
-    assert task.injected["RESULTS"] == "results/mine"
+    assert task.injected["RESULTS"] == place
     finish(task, 2.0)
     write_metrics(run_dir / "10_lstm_424" / "seed-42", 3.0)
     assert folders.is_done(task)  # it does not read that one

@@ -233,3 +233,14 @@ def test_the_precision_belongs_to_the_recipe():
     config = TrainConfig(precision="bfloat16")
     label = records.run_label(905_684, config)
     assert label == "changed recipe: precision bfloat16 instead of float32"
+
+
+def test_the_results_of_another_run_are_found_from_a_notebook(tmp_path, monkeypatch):
+    mine = tmp_path / "results" / "mine"
+    mine.mkdir(parents=True)
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.chdir(tmp_path / "notebooks")
+    for folder in ("results/mine", "../results/mine", mine):
+        assert records.results_folder(folder, tmp_path / "a" / "b").samefile(mine)
+    with pytest.raises(FileNotFoundError, match="no folder .*yours to read results from"):
+        records.results_folder("results/yours", tmp_path / "a" / "b")

@@ -156,7 +156,9 @@ def _read(task: Task) -> Iterator[Path]:
     """The files that a task reads and others made: results, another copy of the list, weights."""
     notebooks = task.source.parent  # where its kernel runs
     project = notebooks.parent
-    results = project / (task.settings.get("RESULTS") or task.run_dir.parents[1])
+    results = task.run_dir.parents[1]
+    if other := task.settings.get("RESULTS"):
+        results = next(filter(Path.is_dir, named(other, notebooks)), project / other)
     for pattern in task.reads:
         yield from results.glob(f"{pattern}/{METRICS_FILE}")
     for pattern in task.files:
