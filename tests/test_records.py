@@ -242,5 +242,5 @@ def test_the_results_of_another_run_are_found_from_a_notebook(tmp_path, monkeypa
     monkeypatch.chdir(tmp_path / "notebooks")
     for folder in ("results/mine", "../results/mine", mine):
         assert records.results_folder(folder, tmp_path / "a" / "b").samefile(mine)
-    with pytest.raises(FileNotFoundError, match="no folder .*yours to read results from"):
+    with pytest.raises(FileNotFoundError, match=r"no folder .*yours to read results from"):
         records.results_folder("results/yours", tmp_path / "a" / "b")
