@@ -5,6 +5,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -442,6 +443,13 @@ def test_the_results_of_another_run_can_be_read(tmp_path, place):
     assert folders.is_done(task)  # it does not read that one
     write_metrics(tmp_path / "results" / "mine" / "10_lstm_424" / "seed-42", 3.0)
     assert not folders.is_done(task)
+
+
+def test_the_results_of_a_run_to_come_can_be_named(tmp_path):
+    shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
+    run_dir, own = tmp_path / "results" / "new", {"overrides": {"RESULTS": "results/new"}}
+    (task,) = tasks.plan("smoke", run_dir, tmp_path / "notebooks", only=["15"], **own)
+    assert task.settings["RESULTS"] == "results/new"
 
 
 def test_a_missing_notebook_is_named(tmp_path):
@@ -1108,6 +1116,12 @@ def test_run_all_refuses_before_it_installs(arguments, tmp_path):
     assert done.returncode == 2
     assert "usage: bash run_all.sh" in done.stderr
     assert not (clone / ".venv").exists()
+
+
+@pytest.mark.parametrize("word", command.WORDS)
+def test_arguments_are_checked_without_a_single_package(word):
+    checked = "from cicy_utils.batch.__main__ import check; check()"
+    subprocess.run([sys.executable, "-S", "-c", checked, word], cwd=ROOT, check=True)
 
 
 def test_run_all_tells_what_it_can_do():

@@ -307,7 +307,8 @@ def _require_files(
         path = settings.get(name)
         if path in (None, "bundled"):
             continue
-        if not any(p.exists() or run_dir in p.resolve().parents for p in named(path, notebooks)):
+        found = named(path, notebooks)
+        if not any(p.exists() or p.resolve().is_relative_to(run_dir) for p in found):
             raise ValueError(f"{notebook}: {name} is {path!r}, and nothing is there")
 
 
