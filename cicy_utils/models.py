@@ -143,9 +143,8 @@ class RecurrentBlock(nn.Module):
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
-        self.hidden_size = spec.hidden_size
-        self.bidirectional = spec.bidirectional
-        self.features = spec.hidden_size * (2 if spec.bidirectional else 1)
+        self.directions = 2 if spec.bidirectional else 1
+        self.features = self.directions * spec.hidden_size
         self.layers = RECURRENT_LAYERS[spec.recurrent](
             COLUMNS,
             spec.hidden_size,
@@ -155,11 +154,11 @@ class RecurrentBlock(nn.Module):
         )
 
     def forward(self, inputs: Tensor) -> Tensor:
-        states, _ = self.layers(inputs)  # (B, 16, features) of the top layer
-        if not self.bidirectional:
-            return states[:, -1]
-        forward, backward = states.split(self.hidden_size, dim=2)
-        return torch.cat([forward[:, -1], backward[:, 0]], dim=1)
+        _, last = self.layers(inputs)
+        if isinstance(last, tuple):  # an LSTM also has the states of its cells
+            last, _ = last
+        top = last[-self.directions :]  # of (layers * directions, B, hidden_size)
+        return top.transpose(0, 1).flatten(1)
 
 
 class HodgeNetwork(nn.Module):

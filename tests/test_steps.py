@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from cicy_utils import devices, steps
+from cicy_utils import devices, prediction, reference, steps
+from cicy_utils.data import load_cicy4
 from cicy_utils.graph import Padded, fixed_sizes, room_for
 from cicy_utils.models import HodgeNetwork, ModelSpec, build_model
 
@@ -373,6 +374,21 @@ def test_on_a_gpu_a_step_is_that_of_a_cpu(source, recurrent, hidden_size):
     assert loss == pytest.approx(expected, rel=1e-5)
     for one, other in zip(there, here, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-4 * other.abs().max().item())
+
+
+@on_a_gpu
+@pytest.mark.parametrize("precision", ["float32", "tf32"])
+def test_on_a_gpu_a_step_from_trained_weights_is_recorded(precision):
+    """Rounding is a larger share of their losses than of those of fresh ones."""
+    *_, folder = reference.find()
+    model, metadata = prediction.load_model(folder)
+    gpu = torch.device("cuda")
+    source = steps.to_device(load_cicy4(layout=metadata["data"]["layout"]), gpu)
+    loss = steps.HodgeLoss(source.hodge.float().std(dim=0), (1, 1, 2, 8), 0.003).to(gpu)
+    optimizer = steps.adamw(model.to(gpu), 0.01)
+    step = steps.TrainStep(model, source, loss, optimizer, precision=precision)
+    with devices.matrix_precision(precision):
+        assert isinstance(steps.fastest_step(step, 128), steps.GraphedStep)
 
 
 @on_a_gpu
