@@ -373,7 +373,7 @@ def record_ensembles(
     entries, missing, picks = [], {}, {}
     for split in splits:
         there = found[split.name]
-        euler = evaluation.euler_numbers(data, split.test)
+        euler = evaluation.euler_numbers(data.matrices[split.test])
         wanted = {name: e.members for name, e in PAPER.items() if e.split == split.name}
         for name, members in wanted.items():
             lacking = [member for member in members if member not in there.members]

@@ -191,17 +191,17 @@ def measure(
     Returns:
         Name to decoding to measure, as of ``metrics.evaluate``.
     """
-    labels, euler = data.hodge[indices], euler_numbers(data, indices)
+    labels, euler = data.hodge[indices], euler_numbers(data.matrices[indices])
     return {
         name: _rows(metrics.evaluate(predictions, labels, euler, covariance))
         for name, (predictions, covariance) in answers.items()
     }
 
 
-def euler_numbers(data: Cicy4, indices: np.ndarray) -> np.ndarray:
-    """Exact Euler numbers of some configurations, int64 (n,), computed on all cores."""
+def euler_numbers(matrices: np.ndarray) -> np.ndarray:
+    """Exact Euler numbers of matrices (n, 16, 20), int64 (n,), computed on all cores."""
     with chunks.threads_unless(None) as threads:
-        return topology.euler_numbers_batch(data.matrices[indices], executor=threads)
+        return topology.euler_numbers_batch(matrices, executor=threads)
 
 
 def _rows(table: pd.DataFrame) -> dict[str, dict[str, float]]:

@@ -22,7 +22,12 @@ from cicy_utils.records import validation_accuracy
 Key = tuple[str, int]
 A_FOLD = re.compile(r"-f\d(-d80)?$")  # in the name of a network
 
-BASELINES = (paper.CONSTANT, "ridge regression", "gradient-boosted trees")
+BASELINES = (
+    paper.CONSTANT,
+    "ridge regression",
+    "gradient-boosted trees",
+    "look-up of shape and chi",
+)
 
 
 @dataclass(frozen=True)

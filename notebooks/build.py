@@ -455,13 +455,16 @@ in two parts."""
 
 BASELINES_TEXT = """## What needs no neural network
 
-Three predictions to be beaten, on the configurations that the models get, with their training,
+Four predictions to be beaten, on the configurations that the models get, with their training,
 validation and test sets:
 
 - *constant prediction*: always the most frequent value of the training set;
 - *ridge regression*: linear in the 320 entries of the matrix;
 - *gradient-boosted trees*: scikit-learn's histogram kind, for each Hodge number, with at most
-  `BASELINE_TRAIN` configurations to learn from.
+  `BASELINE_TRAIN` configurations to learn from;
+- *look-up of shape and chi*: the most frequent Hodge numbers of the matrices in the training set
+  with as many rows, as many columns and the same Euler number $\\chi$. It is the one to beat with
+  the decodings that use $\\chi$, and the only one that uses it raw.
 
 The decodings are those of the model notebooks: each number by itself (raw); $h^{2,2}$ from the
 other three (relation); $h^{3,1}$ and $h^{2,2}$ from $h^{1,1}$, $h^{2,1}$ and the Euler number

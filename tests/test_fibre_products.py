@@ -20,6 +20,7 @@ twice as many fibres in two pieces, and no other new divisors, and Y has no holo
 from functools import cache, reduce
 from itertools import combinations
 from math import comb
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -28,6 +29,8 @@ from cicy_utils.enumeration import canonical_forms
 from cicy_utils.relations import euler_from_hodge
 from cicy_utils.splits import split_72
 from cicy_utils.topology import hodge_numbers_batch, rests_on_rank, trimmed
+
+README = Path(__file__).resolve().parents[1] / "README.md"
 
 
 def euler_number(n, degrees):
@@ -144,4 +147,5 @@ def test_the_same_manifold_is_in_training_and_test_set(cicy4, products):
     _, manifold = np.unique(forms, axis=0, return_inverse=True)
     manifold = manifold.ravel()
     of_test = manifold[np.isin(places, split.test)]
-    assert np.isin(of_test, manifold[np.isin(places, split.train)]).sum() == 1_973
+    again = np.isin(of_test, manifold[np.isin(places, split.train)]).sum()
+    assert f"for {again:,} or more of the" in " ".join(README.read_text(encoding="utf-8").split())
