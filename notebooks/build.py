@@ -212,9 +212,9 @@ COMPARISON_TEXT = """The same comparison for all published measures: mean square
 error and the coefficient of determination $R^2$, all of rounded predictions. Higher is better for
 accuracy and $R^2$, lower for the errors."""
 
-PARTS_TEXT = """The lead of the training set over the other two is what the network knows by heart.
-A small one is normal; a network overfits where it grows while the validation loss no longer
-falls."""
+PARTS_TEXT = """The lead of the training set over the other two tells how much less the network
+knows of what it has not seen. A small one is normal; a network overfits where it grows while the
+validation loss no longer falls."""
 
 ARCHITECTURE_TEXT = """## Architecture
 
@@ -391,7 +391,9 @@ $\mathbb{P}^1 \times \mathbb{P}^5$; the rows sum to $2 = 1 + 1$ and $6 = 5 + 1$.
 
 The Hodge numbers follow from counting polynomials, with no other input than the matrix
 (`topology.hodge_numbers`); the Euler number from the top Chern class, independently. The last two
-rows of the table share all their numbers and are nevertheless two entries of the list."""
+rows of the table share all their numbers and are different manifolds: the fourth power of the
+hyperplane class of $\mathbb{P}^4$ or $\mathbb{P}^5$, which another choice of the class changes by
+multiples of 20, is 2 and 6."""
 
 MATRIX = """tables.exact(
     {
@@ -410,7 +412,7 @@ STATISTICS_TEXT = r"""## The list in numbers
 
 Beside the values published with the Hodge numbers
 ([arXiv 1405.2073](https://arxiv.org/abs/1405.2073)). A configuration is favourable when all
-divisor classes come from the ambient space, $h^{1,1} = m$."""
+divisor classes, with rational coefficients, come from the ambient space: $h^{1,1} = m$."""
 
 FAULTS_TEXT = r"""## Exact checks
 
@@ -426,8 +428,9 @@ FIGURE_1_TEXT = r"""## Distributions (paper, Fig. 1)
 How many configurations there are at each value, or in each range of values where there are more
 than 60, as of $h^{3,1}$ and $h^{2,2}$: in the complete list and in the three parts of the 72 %
 split. The curves run in parallel: the parts are fair samples. $h^{1,1}$ and $h^{2,1}$ take few
-values, while $h^{3,1}$ and $h^{2,2}$ have long tails of rare large values, which makes them the
-hard ones."""
+values; $h^{3,1}$ and $h^{2,2}$ take many, in long tails of rare large ones, which rule mean squared
+errors. They are also the hard ones to get exactly right, $h^{2,2}$ most of all: it grows by four
+with $h^{1,1}$ or $h^{3,1}$, and an answer must be off by less than half."""
 
 FIGURE_2_TEXT = r"""## The 72 % and the 80 % split (paper, Fig. 2)
 
