@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 
 from cicy_utils import recipes, records
+from cicy_utils.config import NOT_THE_RECIPE, TrainConfig
 from cicy_utils.data import Cicy4
 from cicy_utils.evaluation import evaluate_run
 from cicy_utils.models import build_model
-from cicy_utils.paper import NOT_THE_RECIPE
 from cicy_utils.records import METRICS_FILE, Predictions
 from cicy_utils.splits import FOLDS, Split, cv_folds, split_72
-from cicy_utils.training import TrainConfig, fit
+from cicy_utils.training import fit
 
 
 def result_name(model: str, fold: int, recipe: str = "paper") -> str:

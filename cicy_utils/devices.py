@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Iterator
 
 import torch
 
-# Name here -> name of PyTorch's setting for float32 matrix products on a GPU.
-PRECISIONS = {"float32": "ieee", "tf32": "tf32", "bfloat16": "ieee"}
+from cicy_utils.config import PRECISIONS, require_names
+
 # Whose settings these are. Looking them up takes longer than reading and setting them.
 BACKENDS = (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn)
-
-
-def require_names(device: str, precision: str) -> None:
-    """Refuse what names no device or no precision, whatever this machine has: a ValueError."""
-    if not isinstance(device, str) or not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
-        raise ValueError(f"device must be auto, cpu, cuda or cuda:N, not {device!r}")
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision must be one of {list(PRECISIONS)}, not {precision!r}")
 
 
 def resolve_device(device: str, precision: str = "float32") -> torch.device:

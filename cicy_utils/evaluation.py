@@ -11,10 +11,11 @@ import numpy as np
 import pandas as pd
 
 from cicy_utils import chunks, metrics, models, recipes, records, topology, verification
+from cicy_utils.config import PAPER_RECIPE, TrainConfig
 from cicy_utils.data import Cicy4
 from cicy_utils.models import HodgeNetwork
 from cicy_utils.splits import Split
-from cicy_utils.training import FitResult, TrainConfig, predict
+from cicy_utils.training import FitResult, predict
 
 SAVED = ("train", "validation", "test", "out_of_fold")  # parts whose predictions go to files
 UNSEEN = ("validation", "out_of_fold")  # parts that tell how far off a model is, the better first
@@ -33,7 +34,7 @@ def evaluate_run(
     notebook: str,
     name: str | None = None,
     parts: Mapping[str, np.ndarray] | None = None,
-    recipe: Mapping[str, Any] = records.PAPER_RECIPE,
+    recipe: Mapping[str, Any] = PAPER_RECIPE,
     layout: str = recipes.PAPER.layout,
     changes: Sequence[str] = (),
     retrained: bool = False,

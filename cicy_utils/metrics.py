@@ -211,11 +211,8 @@ def constant_prediction(train_labels: np.ndarray, n: int) -> np.ndarray:
     train_labels = _require_table(train_labels, "train_labels").astype(np.int64)
     if len(train_labels) == 0:
         raise ValueError("train_labels is empty, so there is no most frequent value")
-    modes = []
-    for column in train_labels.T:
-        values, counts = np.unique(column, return_counts=True)
-        modes.append(values[counts.argmax()])
-    return np.tile(np.array(modes), (n, 1))
+    modes = pd.DataFrame(train_labels).mode().iloc[0].to_numpy(np.int64)
+    return np.tile(modes, (n, 1))
 
 
 def permute_matrices(matrices: np.ndarray, seed: int) -> np.ndarray:

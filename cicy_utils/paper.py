@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from cicy_utils import recipes
+from cicy_utils.config import NOT_THE_RECIPE
 from cicy_utils.data import HODGE_NAMES, find_data_file
 from cicy_utils.files import read_json
 from cicy_utils.metrics import EVERY_ACCURACY
@@ -33,9 +34,6 @@ COUNTERPARTS = {
 }
 ENSEMBLES_FILE = "ensembles.json"
 BASELINES_FILE = "baselines.json"
-
-# Settings that say where and how safely a model was trained, or which of several equal runs it is.
-NOT_THE_RECIPE = ("seed", "device", "max_hours", "save_minutes")
 
 # Mean, largest and smallest Hodge numbers of the list as published, arXiv 1405.2073.
 LIST_STATISTICS = {

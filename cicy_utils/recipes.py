@@ -13,16 +13,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from cicy_utils.config import PAPER_RECIPE, TrainConfig
 from cicy_utils.metrics import ACCURACIES, EVERY_ACCURACY
-from cicy_utils.records import LIST_SIZE, PAPER_RECIPE
-
-if TYPE_CHECKING:
-    from cicy_utils.training import TrainConfig
+from cicy_utils.records import LIST_SIZE
 
 LOSS_SETTINGS = ("huber_delta", "loss_weights")  # what the notebooks' parameter LOSS may hold
 
@@ -74,8 +72,6 @@ def config(
     Raises:
         ValueError: there is no such recipe or setting, or as of ``training.TrainConfig``.
     """
-    from cicy_utils.training import TrainConfig  # brings torch, which names do not need
-
     loss = loss or {}
     _require_known(loss, LOSS_SETTINGS, "a loss")
     _require_known(changes, [setting.name for setting in fields(TrainConfig)], "a training")

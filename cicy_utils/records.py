@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 import numpy as np
 
 from cicy_utils import files, places
+from cicy_utils.config import PAPER_RECIPE, TrainConfig
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from cicy_utils.data import Cicy4
-    from cicy_utils.training import FitResult, TrainConfig
+    from cicy_utils.training import FitResult
 
 LIST_SIZE = 905_684  # configurations in the complete list, products excluded
 METRICS_FILE = "metrics.json"
@@ -33,29 +34,9 @@ TRAINED_ON_FILE = "trained_on.npz"
 SETTINGS_VARIABLE = "CICY_SETTINGS"  # the fingerprint of the settings that a notebook was given
 PACKAGES = ("torch", "numpy", "pandas", "scikit-learn", "numba", "matplotlib")
 
-# The recipe of arXiv 2405.17406, section 5; whatever differs is named in the label of a run.
 QUICK, CHANGED = "quick run", "changed recipe"
 STOPPED_BY = {"time_limit": "the time limit", "interrupted": "hand"}
 NO_CLAIM = "A quick run shows that everything works; its accuracies claim nothing."
-PAPER_RECIPE = {
-    "learning_rate": 0.01,
-    "batch_size": 128,
-    "max_epochs": 550,
-    "patience": 20,
-    "schedule": "plateau",
-    "plateau_factor": 0.1,
-    "plateau_patience": 10,
-    "min_learning_rate": 1e-8,
-    "weight_decay": 0.01,
-    "clip_norm": None,
-    "scale_targets": False,
-    "huber_delta": 1.0,
-    "loss_weights": (1.0, 1.0, 1.0, 1.0),
-    "averaging": 0.0,
-    "shuffle": False,
-    "precision": "float32",
-}
-RETRAINING = {"min_learning_rate": 1e-7}  # what is otherwise in section 7 and its notebooks
 
 SECTIONS = {"notebook", "variant", "label", "data", "environment"}
 MODEL_SECTIONS = SECTIONS | {"model", "seed", "settings", "split", "weights", "training", "metrics"}

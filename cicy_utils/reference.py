@@ -194,45 +194,17 @@ def record_check(
     )
 
 
-def rounds(folder: Path | str) -> str:
-    """A Markdown table of the trainings that led to some weights, the first one first.
-
-    Accuracies are raw, in percent of the validation set.
-    """
-    rows = []
-    for stage in _stages(Path(folder)):
-        record = records.read_metrics(stage)
-        settings, training = record["settings"], record["training"]
-        right = record["metrics"]["validation"]["raw"]
-        cells = [
-            f"`{stage.name}`",
-            str(training["epochs"]),
-            f"{settings['learning_rate']:g}",
-            f"{settings['huber_delta']:g}",
-            " ".join(f"{weight:g}" for weight in settings["loss_weights"]),
-            f"{training['seconds'] / 3600:.1f}",
-            *(f"{right[name]:.2f}" for name in metrics.ACCURACIES),
-        ]
-        rows.append(f"| {' | '.join(cells)} |")
-    heading = [
-        "| round | epochs | learning rate | Huber delta | loss weights | hours | h11 | h21 | h31 "
-        "| h22 |",
-        "| --- | ---: | ---: | ---: | --- | ---: | ---: | ---: | ---: | ---: |",
-    ]
-    return "\n".join([*heading, *rows])
-
-
-def _stages(folder: Path) -> list[Path]:
+def stages(folder: Path) -> list[Path]:
     """The trainings in a run that led to some weights, one from the other, the first one first."""
     if not (record := records.found_metrics(folder)):
         return []
     before = record.get("checkpoint")
-    return [*(_stages(folder.parents[1] / before) if before else []), folder]
+    return [*(stages(folder.parents[1] / before) if before else []), folder]
 
 
 def _trained(folder: Path) -> str:
     """How long some weights were trained, and where."""
-    trainings = [records.read_metrics(stage)["training"] for stage in _stages(folder)]
+    trainings = [records.read_metrics(stage)["training"] for stage in stages(folder)]
     epochs, seconds = ([training[of] for training in trainings] for of in ("epochs", "seconds"))
     device = _device(trainings[-1]["device"])
     if len(trainings) == 1:

@@ -12,6 +12,7 @@ from typing import Any
 
 from cicy_utils import evaluation, prediction, recipes, records, training
 from cicy_utils.checkpoint import WEIGHTS_FILES
+from cicy_utils.config import RETRAINING
 from cicy_utils.data import Cicy4
 from cicy_utils.models import HodgeNetwork
 from cicy_utils.records import Mask
@@ -154,7 +155,7 @@ def run(
 ) -> dict[str, Any]:
     """Train on from a checkpoint, or only evaluate it; returns the record in metrics.json.
 
-    recipe: the one in ``recipes.RECIPES`` that config follows, beside ``records.RETRAINING``.
+    recipe: the one in ``recipes.RECIPES`` that config follows, beside ``config.RETRAINING``.
 
     The record has two entries more than that of a model: checkpoint (its notebook and variant)
     and, in training, "retrained". Of one that is retrained, the metrics also have the part
@@ -188,7 +189,7 @@ def run(
         model, data, split, config, Path(run_dir), trained_before=checkpoint.trained_on
     )
     expected = recipes.expected(recipe, model.name)
-    expected["recipe"] |= records.RETRAINING
+    expected["recipe"] |= RETRAINING
     if before["label"]:
         expected["changes"].append(f"started from a {before['label'].split(':')[0]}")
     return evaluation.evaluate_run(

@@ -26,10 +26,10 @@ import numpy as np
 import pandas as pd
 
 from cicy_utils import checkpoint, files, lease, models, recipes, records, training
+from cicy_utils.config import PAPER_RECIPE, TrainConfig
 from cicy_utils.data import Cicy4
 from cicy_utils.evaluation import data_section, split_section
 from cicy_utils.splits import Split
-from cicy_utils.training import TrainConfig
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
@@ -208,7 +208,7 @@ def record_scan(
     table = result.trials
     counts = table["state"].value_counts().to_dict()
     best = best_trial(table)
-    rate = records.PAPER_RECIPE["learning_rate"]  # that of a trial is the space's
+    rate = PAPER_RECIPE["learning_rate"]  # that of a trial is the space's
     recipe = dataclasses.replace(config, learning_rate=rate)
     changes = [*_differences(space, result.stop_reason), *recipes.other_layout(data.layout)]
     return records.write_metrics(
@@ -234,7 +234,7 @@ def record_scan(
 def _differences(space: Space, stop_reason: str) -> list[str]:
     """What a scan tries besides the paper's recipe, in words for a label."""
     expected = {
-        "learning rate": (space.learning_rates, records.PAPER_RECIPE["learning_rate"]),
+        "learning rate": (space.learning_rates, PAPER_RECIPE["learning_rate"]),
         "num layers": (space.num_layers, models.MODELS[space.model].num_layers),
     }
     words = []

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cicy_utils import evaluation, models, recipes, records
+from cicy_utils.config import TrainConfig
 from cicy_utils.data import Cicy4
 from cicy_utils.devices import resolve_device
 from cicy_utils.retraining import Checkpoint
@@ -17,7 +18,6 @@ from cicy_utils.training import (
     FitResult,
     NoResult,
     Run,
-    TrainConfig,
     require_startable,
     try_many,
 )

@@ -99,9 +99,9 @@ def hodge_numbers(matrix: ArrayLike) -> HodgeNumbers | ThreefoldHodgeNumbers:
     """
     matrix = checked_matrix(matrix)
     numbers = [int(number) for number in _hodge(matrix)]
-    return (
-        HodgeNumbers(*numbers) if _dimension(matrix) == 4 else ThreefoldHodgeNumbers(*numbers[:2])
-    )
+    if dimension_of(matrix) == 4:
+        return HodgeNumbers(*numbers)
+    return ThreefoldHodgeNumbers(*numbers[:2])
 
 
 def rests_on_rank(matrix: ArrayLike) -> bool:
@@ -285,7 +285,7 @@ def _first_broken_rule(matrices):
         code, row, column, value = broken_rule(matrix)
         if code != VALID:
             return index, code, row, column, value
-        dimension = _dimension(trimmed(matrix))
+        dimension = dimension_of(trimmed(matrix))
         if common == 0:
             common = dimension
         elif dimension != common:
@@ -315,7 +315,7 @@ def broken_rule(padded):
     for r in range(rows):
         if n[r] == 0:
             return _ROW_SUM, top + r, 0, 0
-    dimension = _dimension(matrix)
+    dimension = dimension_of(matrix)
     if dimension != 3 and dimension != 4:
         return _DIMENSION, 0, 0, dimension
     row = _disconnected_row(matrix)
@@ -373,7 +373,7 @@ def ambient_dimensions(matrix):
 
 
 @njit(cache=True, nogil=True)
-def _dimension(matrix):
+def dimension_of(matrix):
     return ambient_dimensions(matrix).sum() - matrix.shape[1]
 
 

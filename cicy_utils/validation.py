@@ -30,9 +30,11 @@ from cicy_utils.topology import (
     PRODUCT,
     VALID,
     broken_rule,
+    dimension_of,
     euler_numbers_batch,
     hodge_numbers_batch,
     rule_message,
+    trimmed,
 )
 
 # What a reader may find wrong with an entry; the codes are compiled into the parser.
@@ -281,11 +283,5 @@ def _check_configurations(matrices):
     for index in range(len(matrices)):
         matrix = matrices[index].astype(np.int64)
         code, row, column, value = broken_rule(matrix)
-        result[index, :4] = np.array([code, row, column, value])
-        for r in range(matrix.shape[0]):
-            if matrix[r].any():
-                result[index, 4] += matrix[r].sum() - 1
-        for a in range(matrix.shape[1]):
-            if matrix[:, a].any():
-                result[index, 4] -= 1
+        result[index] = np.array([code, row, column, value, dimension_of(trimmed(matrix))])
     return result

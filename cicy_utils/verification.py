@@ -143,18 +143,3 @@ def recorded_statistics() -> dict[str, Any]:
 def _counts(values: np.ndarray) -> dict[str, int]:
     numbers, counts = np.unique(values, return_counts=True)
     return dict(zip(map(str, numbers.tolist()), counts.tolist(), strict=True))
-
-
-def statistics_markdown(found: dict[str, Any]) -> str:
-    """Mean, extremes and number of values of every Hodge number, as a table in Markdown."""
-    rows = {
-        "mean": [f"{found['mean'][name]:.4f}" for name in HODGE_NAMES],
-        "least": [f"{found['minimum'][name]:,}" for name in HODGE_NAMES],
-        "most": [f"{found['maximum'][name]:,}" for name in HODGE_NAMES],
-        "distinct values": [f"{found['distinct'][name]:,}" for name in HODGE_NAMES],
-    }
-    symbols = [f"$h^{{{name[1]},{name[2]}}}$" for name in HODGE_NAMES]
-    head = [f"{found['configurations']:,} configurations", *symbols]
-    lines = [f"| {' | '.join(head)} |", "| --- | ---: | ---: | ---: | ---: |"]
-    lines += [f"| {name} | {' | '.join(values)} |" for name, values in rows.items()]
-    return "\n".join(lines)

@@ -12,11 +12,11 @@ import pytest
 import run_folder
 
 from cicy_utils import checkpoint, ensembles, paper, paper_tables, records, training
+from cicy_utils.config import MAY_DIFFER_ON_RESUMING, TrainConfig
 from cicy_utils.data import Cicy4, fingerprint, load_cicy4
 from cicy_utils.evaluation import data_section, split_section
 from cicy_utils.models import build_model
 from cicy_utils.splits import Split, split_72
-from cicy_utils.training import TrainConfig
 
 CONFIG = TrainConfig(max_epochs=1, batch_size=16, learning_rate=0.001, device="cpu")
 
@@ -64,7 +64,7 @@ def other_value(name: str) -> object:
 
 
 SETTINGS = [field.name for field in dataclasses.fields(TrainConfig)]
-GUARDED = [name for name in SETTINGS if name not in training.MAY_DIFFER_ON_RESUMING]
+GUARDED = [name for name in SETTINGS if name not in MAY_DIFFER_ON_RESUMING]
 
 
 @pytest.mark.parametrize(("row", "column"), [(0, 0), (17, 3), (59, 1)])

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import run_folder
 
-from cicy_utils import models, paper, paper_tables, records, training
+from cicy_utils import models, paper, paper_tables, records
 from cicy_utils.data import HODGE_NAMES
 from cicy_utils.metrics import ACCURACIES, constant_prediction, evaluate
 
@@ -215,10 +215,6 @@ def test_what_does_not_tell_what_it_rests_on_stands_alone(tmp_path, section):
     assert sorted(len(group) for group in paper.comparable(found)) == [1, 1, 1]
     with pytest.raises(ValueError, match="rest on different"):
         paper.require_comparable(found[:2])
-
-
-def test_what_may_differ_between_repetitions_does_not_change_what_is_computed():
-    assert {*paper.NOT_THE_RECIPE} == {"seed", *training.MAY_DIFFER_ON_RESUMING}
 
 
 def test_seeds_machines_and_the_two_test_sets_can_be_compared(tmp_path):

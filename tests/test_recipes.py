@@ -5,14 +5,14 @@ import pandas as pd
 import pytest
 
 from cicy_utils import data, metrics, models, paper, recipes, records, training
+from cicy_utils.config import PAPER_RECIPE, TrainConfig
 from cicy_utils.recipes import CANDIDATES
-from cicy_utils.training import TrainConfig
 
 
 def test_the_papers_recipe_is_the_default_of_training():
     assert recipes.config("paper") == TrainConfig()
     assert recipes.RECIPES["paper"].layout == "stored"
-    assert recipes.settings("paper") == records.PAPER_RECIPE
+    assert recipes.settings("paper") == PAPER_RECIPE
 
 
 def test_what_is_none_is_the_recipes_own():
@@ -177,9 +177,3 @@ def test_the_summary_is_over_the_seeds_best_first():
     assert table.index.tolist() == ["b", "a"]
     assert table.loc["a", ["mean", "spread", "seeds", "seconds"]].tolist() == [12.5, 5.0, 2, 2.0]
     assert recipes.markdown(pd.DataFrame(rows)).splitlines()[3].startswith("| a | 20.0 | 10.0 |")
-
-
-def test_every_setting_of_training_belongs_to_the_recipe_or_to_the_machine():
-    """So that a label cannot miss a change."""
-    known = {*records.PAPER_RECIPE, *training.MAY_DIFFER_ON_RESUMING, "seed", "precision"}
-    assert {field.name for field in dataclasses.fields(TrainConfig)} == known

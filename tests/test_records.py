@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from cicy_utils import records
-from cicy_utils.training import FitResult, TrainConfig
+from cicy_utils.config import PAPER_RECIPE, RETRAINING, TrainConfig
+from cicy_utils.training import FitResult
 
 PAPER = TrainConfig()
 COMMON = {"notebook": "00_data", "variant": "list", "label": "", "data": {}, "environment": {}}
@@ -23,10 +24,6 @@ def test_the_papers_recipe_on_the_whole_list_has_no_label():
     assert records.run_label(905_684, PAPER, result("converged")) == ""
     assert records.run_label(905_684, PAPER, result("max_epochs", 550)) == ""
     assert records.run_label(905_684) == ""
-
-
-def test_the_recipe_of_the_labels_is_the_default_of_training():
-    assert {name: getattr(PAPER, name) for name in records.PAPER_RECIPE} == records.PAPER_RECIPE
 
 
 def test_hardware_and_seed_do_not_make_another_recipe():
@@ -79,7 +76,7 @@ def test_anything_else_says_what_it_is(configurations, config, outcome, label):
 
 def test_retraining_has_a_recipe_of_its_own():
     config = TrainConfig(min_learning_rate=1e-7)
-    recipe = records.PAPER_RECIPE | records.RETRAINING
+    recipe = PAPER_RECIPE | RETRAINING
     assert records.run_label(905_684, config, recipe=recipe) == ""
     assert "min learning rate" in records.run_label(905_684, config)
 

@@ -17,11 +17,12 @@ from cicy_utils import (
     tables,
     training,
 )
+from cicy_utils.config import RETRAINING, TrainConfig
 from cicy_utils.data import HODGE_NAMES, Cicy4, load_cicy4
 from cicy_utils.models import build_model
 from cicy_utils.prediction import load_model
 from cicy_utils.splits import cv_folds, split_72, split_80
-from cicy_utils.training import OutOfTime, TrainConfig, fit
+from cicy_utils.training import OutOfTime, fit
 
 CONFIG = TrainConfig(max_epochs=1, batch_size=16, learning_rate=0.001, device="cpu")
 RETRAIN = dataclasses.replace(CONFIG, min_learning_rate=1e-7)
@@ -114,7 +115,7 @@ def test_our_own_network_is_retrained_by_the_fast_recipe(tmp_path):
     assert retraining.result_name("Graph-64", False, "fast") == "Graph-64-fast"
     folder = retraining.find_checkpoint(tmp_path, "Graph-64-fast")
     checkpoint = retraining.load_checkpoint(folder, arranged, split, model="Graph-64-fast")
-    config = recipes.config("fast", "Graph-64", **short, **records.RETRAINING)
+    config = recipes.config("fast", "Graph-64", **short, **RETRAINING)
     options = dict(retrain=True, notebook="14_retraining", recipe="fast")
     run_dir = tmp_path / "14_retraining" / "Graph-64-d80-fast"
     record = retraining.run(checkpoint, arranged, split, config, run_dir, **options)

@@ -15,6 +15,7 @@ import papermill
 
 from cicy_utils import recipes
 from cicy_utils.batch import profiles
+from cicy_utils.config import TrainConfig
 from cicy_utils.data import LAYOUTS
 from cicy_utils.records import seed_folders, settings_fingerprint
 
@@ -285,8 +286,6 @@ def check_values(notebook: str, settings: Mapping[str, Any]) -> None:
     Raises:
         ValueError: with the notebook and what is wrong.
     """
-    from cicy_utils.training import TrainConfig  # brings torch
-
     known = [setting.name for setting in fields(TrainConfig)]
     given = {name: settings[name.upper()] for name in known if name.upper() in settings}
     try:

@@ -1,0 +1,148 @@
+"""How a network is trained, in settings: the paper's recipe and what may be changed in it.
+
+Nothing here brings PyTorch, so that plans and labels can be made without it.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, fields
+
+SCHEDULES = ("plateau", "one-cycle")
+LARGEST_SEED = 2**32 - 1
+# Name here -> name of PyTorch's setting for float32 matrix products on a GPU.
+PRECISIONS = {"float32": "ieee", "tf32": "tf32", "bfloat16": "ieee"}
+# Where, how long and how safely, not what, is computed.
+MAY_DIFFER_ON_RESUMING = ("device", "max_hours", "save_minutes")
+# These, and which of several equal runs it is.
+NOT_THE_RECIPE = ("seed", *MAY_DIFFER_ON_RESUMING)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Settings of a training run; the defaults are the paper's.
+
+    Attributes:
+        learning_rate: of AdamW: at the start, or at the top of a one-cycle schedule.
+        batch_size: configurations per step.
+        max_epochs: passes through the training set at most.
+        patience: stop after more than this many epochs without a better validation loss.
+        schedule: of the learning rate. "plateau": times ``plateau_factor`` when the validation
+            loss has not got better (by a ten-thousandth) for more than ``plateau_patience``
+            epochs, but never below ``min_learning_rate``. "one-cycle": up from zero in a straight
+            line during the first tenth of all steps, then down to zero along a cosine.
+        plateau_factor, plateau_patience, min_learning_rate: see above.
+        weight_decay: of AdamW, per step and unit of the learning rate.
+        clip_norm: longest gradient that a step uses; None for any.
+        scale_targets: let the head's outputs mean standard deviations from the mean of the
+            training set, and measure errors in these units, so that h22 does not drown the rest.
+        huber_delta: error up to which the loss is quadratic, beyond it linear.
+        loss_weights: of h11, h21, h31 and h22 in the loss; only their ratios matter.
+        averaging: decay per step of an exponential average of the weights, which is what is
+            validated and kept; 0 for none.
+        shuffle: permute rows and columns of every training matrix at random, anew in each epoch.
+        seed: of the order of the batches. The initial weights have their own, see
+            ``models.build_model``.
+        device: "auto" (a CUDA GPU if there is one), "cpu", "cuda" or "cuda:1".
+        precision: of matrix products. "float32"; on a GPU "tf32" (of numbers rounded to ten bits
+            of mantissa); on a CPU "bfloat16" (seven bits, for the feature blocks: head, loss and
+            weights stay float32). The last two are refused where the device has no circuits for
+            them.
+        max_hours: stop when ``fit`` has worked this long; called again it goes on for as long.
+            None for no limit, or on Kaggle for what its sessions allow, see
+            ``places.training_hours``.
+        save_minutes: save the state inside an epoch when that long has passed since it was last
+            saved; it always is at the end of one.
+    """
+
+    learning_rate: float = 0.01
+    batch_size: int = 128
+    max_epochs: int = 550
+    patience: int = 20
+    schedule: str = "plateau"
+    plateau_factor: float = 0.1
+    plateau_patience: int = 10
+    min_learning_rate: float = 1e-8
+    weight_decay: float = 0.01
+    clip_norm: float | None = None
+    scale_targets: bool = False
+    huber_delta: float = 1.0
+    loss_weights: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0)
+    averaging: float = 0.0
+    shuffle: bool = False
+    seed: int = 42
+    device: str = "auto"
+    precision: str = "float32"
+    max_hours: float | None = None
+    save_minutes: float = 10.0
+
+    def __post_init__(self) -> None:
+        for name, lowest in (
+            ("batch_size", 1),
+            ("max_epochs", 1),
+            ("patience", 0),
+            ("plateau_patience", 0),
+            ("seed", 0),
+        ):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < lowest:
+                raise ValueError(f"{name} must be an integer, at least {lowest}, not {value!r}")
+        if self.seed > LARGEST_SEED:
+            raise ValueError(f"seed must be at most {LARGEST_SEED:,}, not {self.seed:,}")
+        for name, highest in (
+            ("learning_rate", math.inf),
+            ("plateau_factor", 1),
+            ("huber_delta", math.inf),
+            ("clip_norm", math.inf),
+            ("max_hours", math.inf),
+            ("save_minutes", math.inf),
+        ):
+            value = getattr(self, name)
+            if name in ("clip_norm", "max_hours") and value is None:
+                continue
+            if not _is_number(value) or not 0 < value < highest:
+                raise ValueError(f"{name} must be a number between 0 and {highest}, not {value!r}")
+        for name, highest in (
+            ("min_learning_rate", math.inf),
+            ("weight_decay", math.inf),
+            ("averaging", 1),
+        ):
+            value = getattr(self, name)
+            if not _is_number(value) or not 0 <= value < highest:
+                below = "" if highest == math.inf else f" and below {highest}"
+                raise ValueError(f"{name} must be a number, at least 0{below}, not {value!r}")
+        for name in ("scale_targets", "shuffle"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} must be True or False, not {getattr(self, name)!r}")
+        # A list, as JSON makes of a tuple, is as good; the field itself is what a dict can hold.
+        listed = isinstance(self.loss_weights, list | tuple)
+        weights = tuple(self.loss_weights) if listed else ()
+        if len(weights) != 4 or not all(_is_number(w) and 0 <= w < math.inf for w in weights):
+            given = self.loss_weights
+            raise ValueError(f"loss_weights must be four numbers, at least 0, not {given!r}")
+        if not any(weights):
+            raise ValueError("loss_weights must not all be 0: nothing would be learned")
+        object.__setattr__(self, "loss_weights", weights)
+        if self.schedule not in SCHEDULES:
+            raise ValueError(f"schedule must be one of {list(SCHEDULES)}, not {self.schedule!r}")
+        require_names(self.device, self.precision)
+
+
+# The recipe of arXiv 2405.17406, section 5; whatever differs is named in the label of a run.
+PAPER_RECIPE = {
+    field.name: field.default for field in fields(TrainConfig) if field.name not in NOT_THE_RECIPE
+}
+RETRAINING = {"min_learning_rate": 1e-7}  # what is otherwise in section 7 and its notebooks
+
+
+def require_names(device: str, precision: str) -> None:
+    """Refuse what names no device or no precision, whatever this machine has: a ValueError."""
+    if not isinstance(device, str) or not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+        raise ValueError(f"device must be auto, cpu, cuda or cuda:N, not {device!r}")
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {list(PRECISIONS)}, not {precision!r}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,0 +1,70 @@
+"""Settings of a training."""
+
+import dataclasses
+
+import pytest
+
+from cicy_utils.config import TrainConfig
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("learning_rate", 0),
+        ("learning_rate", float("nan")),
+        ("learning_rate", "0.01"),
+        ("batch_size", 0),
+        ("batch_size", 12.5),
+        ("max_epochs", True),
+        ("patience", -1),
+        ("plateau_factor", 1.0),
+        ("plateau_patience", None),
+        ("min_learning_rate", -1e-8),
+        ("seed", -1),
+        ("device", "gpu"),
+        ("device", 0),
+        ("precision", "bf16"),
+        ("max_hours", 0),
+        ("save_minutes", 0),
+        ("schedule", "cosine"),
+        ("weight_decay", -0.1),
+        ("clip_norm", 0),
+        ("huber_delta", 0),
+        ("averaging", 1.0),
+        ("scale_targets", 1),
+        ("shuffle", None),
+        ("loss_weights", (1, 1, 1)),
+        ("loss_weights", 2.0),
+        ("loss_weights", (0, 0, 0, 0)),
+    ],
+)
+def test_settings_out_of_range_are_refused(setting, value):
+    with pytest.raises(ValueError, match=f"^{setting} must "):
+        TrainConfig(**{setting: value})
+
+
+def test_the_defaults_are_the_papers_and_unknown_settings_are_errors():
+    assert dataclasses.asdict(TrainConfig()) == {
+        "learning_rate": 0.01,
+        "batch_size": 128,
+        "max_epochs": 550,
+        "patience": 20,
+        "schedule": "plateau",
+        "plateau_factor": 0.1,
+        "plateau_patience": 10,
+        "min_learning_rate": 1e-8,
+        "weight_decay": 0.01,
+        "clip_norm": None,
+        "scale_targets": False,
+        "huber_delta": 1.0,
+        "loss_weights": (1.0, 1.0, 1.0, 1.0),
+        "averaging": 0.0,
+        "shuffle": False,
+        "seed": 42,
+        "device": "auto",
+        "precision": "float32",
+        "max_hours": None,
+        "save_minutes": 10.0,
+    }
+    with pytest.raises(TypeError, match="learning_rat"):
+        TrainConfig(learning_rat=0.1)
