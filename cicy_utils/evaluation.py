@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cicy_utils import chunks, metrics, models, recipes, records, topology, verification
+from cicy_utils import chunks, metrics, models, recipes, records, steps, topology, verification
 from cicy_utils.config import PAPER_RECIPE, TrainConfig
 from cicy_utils.data import Cicy4
 from cicy_utils.models import HodgeNetwork
@@ -144,7 +144,7 @@ def record_model(
     if unseen:
         residuals = residual_section(unseen, predictions[unseen], labels[unseen])
     covariance = residuals and np.array(residuals["covariance"])
-    matrices = metrics.permute_matrices(data.matrices[parts["test"]], seed)
+    matrices = steps.permute_matrices(data.matrices[parts["test"]], seed)
     every = {
         "test": (predictions["test"], covariance),
         "test_permuted": (predict(model, matrices, device=device), covariance),

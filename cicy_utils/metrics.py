@@ -215,24 +215,6 @@ def constant_prediction(train_labels: np.ndarray, n: int) -> np.ndarray:
     return np.tile(modes, (n, 1))
 
 
-def permute_matrices(matrices: np.ndarray, seed: int) -> np.ndarray:
-    """Describe the same manifolds by other matrices: shuffle rows and columns of each at random.
-
-    Rows and columns of zeros stay where they are. The Hodge numbers do not change, so a model
-    whose predictions do leans on the order of the list.
-
-    Args:
-        matrices: uint8 (N, 16, 20).
-        seed: of the permutations.
-
-    Returns:
-        uint8 (N, 16, 20), a new array.
-    """
-    random = np.random.default_rng(seed)
-    rows_moved = np.take_along_axis(matrices, _shuffle(matrices.any(axis=2), random)[:, :, None], 1)
-    return np.take_along_axis(rows_moved, _shuffle(matrices.any(axis=1), random)[:, None, :], 2)
-
-
 def misses(predictions: np.ndarray, labels: np.ndarray) -> pd.DataFrame:
     """How many predictions are off, and by how much.
 
@@ -312,16 +294,6 @@ def _form(gram: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 def _metric(covariance: np.ndarray) -> np.ndarray:
     """The inverse of a covariance, made regular."""
     return np.linalg.inv(covariance + np.diag(FLOOR * (1 + np.diag(covariance))))
-
-
-def _shuffle(occupied: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Bool (N, L) to indices (N, L) that permute the True places of each row among themselves."""
-    places = np.argsort(~occupied, axis=1, kind="stable")  # the True places come first
-    keys = np.where(occupied, random.random(occupied.shape), 2.0)
-    drawn = np.argsort(keys, axis=1, kind="stable")  # they come first here too, shuffled
-    permutation = np.empty_like(places)
-    np.put_along_axis(permutation, places, drawn, axis=1)
-    return permutation
 
 
 def _require_table(values: np.ndarray, what: str) -> np.ndarray:

@@ -71,6 +71,20 @@ def shuffled(matrices: Tensor, generator: torch.Generator) -> Tensor:
     return matrices
 
 
+def permute_matrices(matrices: np.ndarray, seed: int) -> np.ndarray:
+    """As ``shuffled``, on arrays: a model whose predictions change leans on the order of the list.
+
+    Args:
+        matrices: uint8 (N, 16, 20).
+        seed: of the permutations.
+
+    Returns:
+        uint8 (N, 16, 20), a new array.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    return shuffled(torch.tensor(matrices), generator).numpy()
+
+
 class HodgeLoss(nn.Module):
     """Mean Huber loss over a batch and the four Hodge numbers; paper, eq. (25).
 

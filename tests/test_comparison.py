@@ -8,8 +8,8 @@ import pytest
 from cicy_utils import data
 from cicy_utils.comparison import compare
 from cicy_utils.data import Cicy4
-from cicy_utils.metrics import permute_matrices
 from cicy_utils.published import write_text
+from cicy_utils.steps import permute_matrices
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.metrics import accuracy_score, mean_absolute_error, mean_squared_error, r2_score
 
-from cicy_utils import topology
 from cicy_utils.data import HODGE_NAMES
 from cicy_utils.metrics import (
     DECODINGS,
@@ -15,7 +14,6 @@ from cicy_utils.metrics import (
     decode,
     evaluate,
     misses,
-    permute_matrices,
     possible_decodings,
     residual_covariance,
 )
@@ -270,47 +268,6 @@ def test_constant_prediction_is_the_mode():
     assert constant_prediction(labels, 2).tolist() == [[1, 0, 5, 7]] * 2
     with pytest.raises(ValueError, match="train_labels is empty"):
         constant_prediction(labels[:0], 2)
-
-
-def stack(*matrices, rows_before=0):
-    padded = np.zeros((len(matrices), 16, 20), dtype=np.uint8)
-    for target, matrix in zip(padded, matrices, strict=True):
-        matrix = np.array(matrix)
-        target[rows_before : rows_before + len(matrix), : matrix.shape[1]] = matrix
-    return padded
-
-
-FOUR_FOLDS = [
-    [[6]],
-    [[2], [5]],
-    [[1, 1], [1, 5]],
-]
-
-
-def test_permuting_keeps_manifolds_and_padding():
-    matrices = stack(*FOUR_FOLDS)
-    permuted = permute_matrices(matrices, seed=1)
-    assert permuted.dtype == np.uint8
-    np.testing.assert_array_equal(permuted.any(axis=1), matrices.any(axis=1))
-    np.testing.assert_array_equal(permuted.any(axis=2), matrices.any(axis=2))
-    np.testing.assert_array_equal(
-        topology.hodge_numbers_batch(permuted), topology.hodge_numbers_batch(matrices)
-    )
-
-
-def test_permuting_reaches_every_order_of_rows_and_columns_alike():
-    matrix = [[1, 2, 0], [3, 0, 4]]
-    permuted = permute_matrices(stack(*[matrix] * 6000, rows_before=3), seed=5)
-    assert not permuted[:, :3].any() and not permuted[:, 5:].any() and not permuted[:, :, 3:].any()
-    _, counts = np.unique(permuted.reshape(6000, -1), axis=0, return_counts=True)
-    assert len(counts) == 2 * 6
-    assert counts.min() > 400 and counts.max() < 600  # 500 expected, 4.7 standard deviations
-
-
-def test_permuting_depends_on_the_seed_alone():
-    matrices = stack(*[[[1, 2, 3, 4], [4, 3, 2, 1]]] * 50)
-    np.testing.assert_array_equal(permute_matrices(matrices, 1), permute_matrices(matrices, 1))
-    assert not np.array_equal(permute_matrices(matrices, 1), permute_matrices(matrices, 2))
 
 
 def test_misses_count_every_configuration():

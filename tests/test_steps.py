@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from cicy_utils import devices, prediction, reference, steps
+from cicy_utils import devices, prediction, reference, steps, topology
 from cicy_utils.data import load_cicy4
 from cicy_utils.graph import Padded, fixed_sizes, room_for
 from cicy_utils.models import HodgeNetwork, ModelSpec, build_model
@@ -78,6 +78,33 @@ def test_shuffling_keeps_the_manifold_and_the_empty_places(cicy4_sample):
     for one, other in zip(matrices[:5], shuffled[:5], strict=True):
         rows = [sorted(tuple(sorted(row.tolist())) for row in m) for m in (one, other)]
         assert rows[0] == rows[1]
+
+
+def test_permuting_keeps_manifolds_and_padding(small_list):
+    matrices = small_list.matrices[:10]
+    permuted = steps.permute_matrices(matrices, seed=1)
+    assert permuted.dtype == np.uint8
+    np.testing.assert_array_equal(permuted.any(axis=1), matrices.any(axis=1))
+    np.testing.assert_array_equal(permuted.any(axis=2), matrices.any(axis=2))
+    np.testing.assert_array_equal(topology.hodge_numbers_batch(permuted), small_list.hodge[:10])
+
+
+def test_permuting_reaches_every_order_of_rows_and_columns_alike():
+    matrices = np.zeros((6000, 16, 20), dtype=np.uint8)
+    matrices[:, 3:5, :3] = [[1, 2, 0], [3, 0, 4]]
+    permuted = steps.permute_matrices(matrices, seed=5)
+    assert not permuted[:, :3].any() and not permuted[:, 5:].any() and not permuted[:, :, 3:].any()
+    _, counts = np.unique(permuted.reshape(6000, -1), axis=0, return_counts=True)
+    assert len(counts) == 2 * 6
+    assert counts.min() > 400 and counts.max() < 600  # 500 expected, 4.7 standard deviations
+
+
+def test_permuting_depends_on_the_seed_alone(cicy4_sample):
+    one, again, other = (
+        steps.permute_matrices(cicy4_sample.matrices[50:], seed) for seed in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(one, again)
+    assert not np.array_equal(one, other)
 
 
 def test_the_average_follows_the_weights(source):
