@@ -1,11 +1,12 @@
-"""A few thousand damaged inputs; `python -m cicy_utils.fuzzing` reads a hundred thousand."""
+"""A few thousand damaged inputs; `tests/fuzzing.py` reads a hundred thousand."""
 
 from __future__ import annotations
 
+import fuzzing
 import pytest
+from fuzzing import fuzz
 
-from cicy_utils import fuzzing, sources
-from cicy_utils.fuzzing import fuzz
+from cicy_utils import sources
 
 
 def test_damaged_inputs_are_read_or_refused(tmp_path):

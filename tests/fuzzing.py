@@ -1,10 +1,10 @@
 """Damaged input by the thousand: readers and validator may refuse it, and nothing else.
 
-``python -m cicy_utils.fuzzing --inputs 100000`` writes a few genuine configurations in every format
-that ``load_cicy4`` reads, damages one of these files at random in every round, and reads it. A
-round is passed if the file is read and validated, or refused with the documented errors. Any other
-error, a round of more than ten seconds, or memory beyond a limit fails, with the number of the
-round: ``--only NUMBER`` repeats it, and leaves its file.
+``.venv/bin/python tests/fuzzing.py --inputs 100000`` writes a few genuine configurations in every
+format that ``load_cicy4`` reads, damages one of these files at random in every round, and reads it.
+A round is passed if the file is read and validated, or refused with the documented errors. Any
+other error, a round of more than ten seconds, or memory beyond a limit fails, with the number of
+the round: ``--only NUMBER`` repeats it, and leaves its file.
 """
 
 from __future__ import annotations
@@ -280,7 +280,7 @@ def _change(data: bytearray, rng: random.Random) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Fuzz readers and validator; the exit code is 1 if a round failed."""
-    parser = argparse.ArgumentParser(prog="python -m cicy_utils.fuzzing", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python tests/fuzzing.py", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--inputs", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=0)
