@@ -48,9 +48,6 @@ class Filled:
         """What is known of the matrices asked for."""
         return x
 
-    def without_zeros(self, x: Tensor) -> Tensor:
-        return x
-
     def row_sums(self, x: Tensor) -> Tensor:
         return sums(x, self.row, len(self.matrix_of_row))
 
@@ -147,53 +144,12 @@ def numbered(flags: Tensor, room: int) -> tuple[Tensor, Tensor]:
     return numbers, nn.functional.pad(place, (0, 1), value=room)
 
 
-class Everything:
-    """All entries of B matrices, zeros too: there is more to compute, and less to look up.
-
-    It is what the others are compared with, in tests and in the benchmark.
-
-    Sizes do not depend on the numbers: (B, 16, 20, F) for entries, (B, 16, 1, F) for rows,
-    (B, 1, 20, F) for columns, each of which every entry sees by broadcasting, and (B, F) for
-    matrices. It does what ``Filled`` does, with sums along an axis instead of sums by index, whose
-    order a GPU chooses anew each time.
-    """
-
-    def __init__(self, matrices: Tensor) -> None:
-        self.values = matrices
-        self.present = (matrices != 0)[..., None]
-
-    def without_zeros(self, x: Tensor) -> Tensor:
-        return x * self.present
-
-    def row_sums(self, x: Tensor) -> Tensor:
-        return x.sum(2, keepdim=True)
-
-    def column_sums(self, x: Tensor) -> Tensor:
-        return x.sum(1, keepdim=True)
-
-    def sum_of_entries(self, x: Tensor) -> Tensor:
-        return x.sum((1, 2))
-
-    sum_of_rows = sum_of_columns = sum_of_entries
-
-    def of_matrices(self, x: Tensor) -> Tensor:
-        return x
-
-    def of_matrix(self, whole: Tensor) -> Tensor:
-        return whole[:, None, None]
-
-    def of_row(self, known: Tensor) -> Tensor:
-        return known
-
-    of_column = of_row
-
-
 def sums(values: Tensor, group: Tensor, groups: int) -> Tensor:
     """Sum the rows of float (N, F) that belong to one group, int64 (N,), into (groups, F)."""
     return values.new_zeros(groups, values.shape[1]).index_add_(0, group, values)
 
 
-def degrees(entries: Filled | Everything) -> Tensor:
+def degrees(entries: Filled) -> Tensor:
     """Sum and number of the entries in the row and in the column of each, float32 (..., 4).
 
     The sum of a row is n + 1 for a projective space P^n, that of a column the degree of its
@@ -202,8 +158,7 @@ def degrees(entries: Filled | Everything) -> Tensor:
     numbers = torch.stack([entries.values, entries.values != 0], dim=-1).float()
     of_row = entries.of_row(entries.row_sums(numbers))
     of_column = entries.of_column(entries.column_sums(numbers))
-    known = [part.expand_as(numbers) for part in (of_row, of_column)]
-    return torch.cat(known, dim=-1) / USUAL_DEGREE
+    return torch.cat([of_row, of_column], dim=-1) / USUAL_DEGREE
 
 
 class MessageLayer(nn.Module):
@@ -229,8 +184,8 @@ class MessageLayer(nn.Module):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.size})"
 
-    def forward(self, x: Tensor, entries: Filled | Everything) -> Tensor:
-        y = entries.without_zeros(self.norm(x))
+    def forward(self, x: Tensor, entries: Filled) -> Tensor:
+        y = self.norm(x)
         rows, columns = entries.row_sums(y), entries.column_sums(y)
         whole = self.matrix(entries.sum_of_rows(rows) / SHRINK)
         from_rows = self.row(rows) + entries.of_matrix(whole)
@@ -247,13 +202,10 @@ class GraphBlock(nn.Module):
     so are the features, of a function of every row, every column and every entry.
 
     Attributes:
-        zeros: whether it computes with zeros, too, which changes nothing but the time it takes;
-            for comparison.
         room: for what is not zero; None for as much as there is. See ``fixed_sizes``.
     """
 
     features = 512
-    zeros = False
     room: Room | None = None
 
     def __init__(self, size: int, num_layers: int) -> None:
@@ -272,7 +224,7 @@ class GraphBlock(nn.Module):
         x = self.entry(entries.values) + self.degrees(degrees(entries))
         for layer in self.layers:
             x = layer(x, entries)
-        y = entries.without_zeros(self.norm(x))
+        y = self.norm(x)
         gelu = nn.functional.gelu
         parts = [
             entries.sum_of_rows(gelu(self.of_row(entries.row_sums(y)))),
@@ -281,10 +233,8 @@ class GraphBlock(nn.Module):
         ]
         return entries.of_matrices(gelu(self.together(torch.cat(parts, dim=1) / SHRINK)))
 
-    def entries(self, matrices: Tensor) -> Filled | Everything:
+    def entries(self, matrices: Tensor) -> Filled:
         """What is computed with of int64 (B, 16, 20) matrices."""
-        if self.zeros:
-            return Everything(matrices)
         return Filled(matrices) if self.room is None else Padded(matrices, self.room)
 
 
