@@ -30,7 +30,7 @@ class Recipe:
     """What distinguishes a way of training from the paper's.
 
     Attributes:
-        settings: fields of ``training.TrainConfig``; what is not named is as in the paper.
+        settings: fields of ``config.TrainConfig``; what is not named is as in the paper.
         layout: of the matrices, one of ``data.LAYOUTS``.
     """
 
@@ -70,7 +70,7 @@ def config(
     loss: changes of ``LOSS_SETTINGS`` only.
 
     Raises:
-        ValueError: there is no such recipe or setting, or as of ``training.TrainConfig``.
+        ValueError: there is no such recipe or setting, or as of ``config.TrainConfig``.
     """
     loss = loss or {}
     _require_known(loss, LOSS_SETTINGS, "a loss")

@@ -117,7 +117,7 @@ def check(
         folders: what ``find`` returns.
         part: how many test configurations are drawn, without replacement; None for all.
         seed: of that draw.
-        device: as of ``training.TrainConfig``.
+        device: as of ``config.TrainConfig``.
 
     Returns:
         For each folder: name, folder, sha256, part (how many), test (size of the whole test set),
@@ -161,7 +161,7 @@ def save_predictions(folder: Path | str, device: str = "auto") -> None:
 
     Args:
         folder: one of ``find``.
-        device: as of ``training.TrainConfig``.
+        device: as of ``config.TrainConfig``.
 
     Raises:
         FileNotFoundError, ValueError: as of ``check``.

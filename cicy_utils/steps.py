@@ -82,7 +82,7 @@ def permute_matrices(matrices: np.ndarray, seed: int) -> np.ndarray:
         uint8 (N, 16, 20), a new array.
     """
     generator = torch.Generator().manual_seed(seed)
-    return shuffled(torch.tensor(matrices), generator).numpy()
+    return shuffled(torch.from_numpy(np.array(matrices)), generator).numpy()
 
 
 class HodgeLoss(nn.Module):

@@ -15,14 +15,14 @@ The Hodge numbers rest on one assumption: the maps between cohomology groups tha
 polynomials induce have maximal rank, as generic maps have. :func:`rests_on_rank` tells whether it
 matters: for 30,130 of the 905,684 four-folds (3.3 %); all other numbers follow without it. What
 speaks for it: 10,255 of the 30,130 are fibre products, whose Hodge numbers also follow from those
-of a three-fold, with the same result (``tests/test_fibre_products.py``); the connected
-configurations of the published three-fold list get the published :math:`h^{1,1}` and
-:math:`h^{2,1}` (48 of its 7,868 rest on ranks; the tests compare half of the list, where it is at
-hand, with 27 of them); matrices related by an ineffective split, which describe the same manifold,
-get the same Hodge numbers (the tests, too); and extremes and rounded means over the four-folds
-are the published ones (arXiv 2405.17406, eq. 16), which a small error would not change. The Euler
-number is no evidence here, as the ranks cancel in it: that the one computed from the Hodge numbers
-equals the one from the Chern class tests the rest.
+of a three-fold (which rests on ranks for 160 of them), with the same result
+(``tests/test_fibre_products.py``); the connected configurations of the published three-fold list
+get the published :math:`h^{1,1}` and :math:`h^{2,1}` (48 of its 7,868 rest on ranks; the tests
+compare half of the list, where it is at hand, with 27 of them); matrices related by an ineffective
+split, which describe the same manifold, get the same Hodge numbers (the tests, too); and extremes
+and rounded means over the four-folds are the published ones (arXiv 2405.17406, eq. 16), which a
+small error would not change. The Euler number is no evidence here, as the ranks cancel in it: that
+the one computed from the Hodge numbers equals the one from the Chern class tests the rest.
 
 Sources: T. Hübsch, *Calabi-Yau Manifolds* (1992), chapters 1 to 3; J. Gray, A. Haupt and A. Lukas,
 arXiv 1303.1832 (Euler numbers, redundancies) and arXiv 1405.2073 (Hodge numbers of four-folds).

@@ -391,9 +391,9 @@ $\mathbb{P}^1 \times \mathbb{P}^5$; the rows sum to $2 = 1 + 1$ and $6 = 5 + 1$.
 
 The Hodge numbers follow from counting polynomials, with no other input than the matrix
 (`topology.hodge_numbers`); the Euler number from the top Chern class, independently. The last two
-rows of the table share all their numbers and are different manifolds: the fourth power of the
-hyperplane class of $\mathbb{P}^4$ or $\mathbb{P}^5$, which another choice of the class changes by
-multiples of 20, is 2 and 6."""
+rows of the table share all their numbers and are different manifolds: the hyperplane class $H$ of
+$\mathbb{P}^4$ or $\mathbb{P}^5$ has $H^4 = 2$ or $6$, and replacing it by $H + kL$, with $L$ that
+of $\mathbb{P}^1$, adds $20k$."""
 
 MATRIX = """tables.exact(
     {
@@ -428,9 +428,9 @@ FIGURE_1_TEXT = r"""## Distributions (paper, Fig. 1)
 How many configurations there are at each value, or in each range of values where there are more
 than 60, as of $h^{3,1}$ and $h^{2,2}$: in the complete list and in the three parts of the 72 %
 split. The curves run in parallel: the parts are fair samples. $h^{1,1}$ and $h^{2,1}$ take few
-values; $h^{3,1}$ and $h^{2,2}$ take many, in long tails of rare large ones, which rule mean squared
-errors. They are also the hard ones to get exactly right, $h^{2,2}$ most of all: it grows by four
-with $h^{1,1}$ or $h^{3,1}$, and an answer must be off by less than half."""
+values; $h^{3,1}$ and $h^{2,2}$ take many, in long tails of rare large ones, which dominate mean
+squared errors. They are also the hard ones to get exactly right, $h^{2,2}$ most of all: it grows by
+four with $h^{1,1}$ or $h^{3,1}$, and an answer must be off by less than half."""
 
 FIGURE_2_TEXT = r"""## The 72 % and the 80 % split (paper, Fig. 2)
 

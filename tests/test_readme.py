@@ -219,9 +219,9 @@ def test_what_the_text_says_of_reading_these_numbers_is_so(cicy4):
         f"{share_of_misses_by_one():.0f} % of the misses of `Graph-64` are by one",
         f"takes {euler / hodge:.0f} times as long to compute as all four exact Hodge numbers",
         f"are all right for {100 * right.mean():.1f} % of the test set",
-        f"of the {len(split.test):,} test matrices",
-        f"all but {len(new)} have Hodge numbers that occur in it. (Of the {len(new)}, `Graph-64` "
-        f"has {of_new['raw']:.0f} % right raw, {of_new['relation']:.0f} % with the relation, and "
+        f"All but {len(new)} have Hodge numbers that occur in the training set. "
+        f"(Of the {len(new)}, `Graph-64` has {of_new['raw']:.0f} % right raw, "
+        f"{of_new['relation']:.0f} % with the relation, and "
         f"{of_new['consistent']:.0f} % with $\\chi$ as well.)",
         f"Ens-80-4 {100 * retrained / len(cicy4):.0f} %",
         f"is the largest of the list, and the largest in the training set is "
