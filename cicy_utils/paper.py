@@ -97,8 +97,9 @@ def collect(run_dir: Path | str) -> list[dict[str, Any]]:
 
     Added to each: folder (where it was read), kind and file (its name in the folder). Kinds:
     "model" from metrics.json; "ensemble" from ensembles.json, with members, member_weights and
-    chosen_by; "baseline" from baselines.json, and the constant prediction of the models' own test
-    sets where that is missing. Files that cannot be read are left out.
+    chosen_by; "baseline" from baselines.json, of those that have raw answers, and the constant
+    prediction of the models' own test sets where that is missing. Files that cannot be read are
+    left out.
     """
     run_dir = Path(run_dir)
     records = [
@@ -109,7 +110,8 @@ def collect(run_dir: Path | str) -> list[dict[str, Any]]:
         records += [_ensemble(entry, path) for entry in read_json(path) or ()]
     for path in sorted(run_dir.glob(f"*/*/{BASELINES_FILE}")):
         place = {"folder": path.parent, "kind": "baseline", "file": path.name}
-        records += [entry | place for entry in read_json(path) or ()]
+        entries = read_json(path) or ()
+        records += [entry | place for entry in entries if "raw" in entry["metrics"]["test"]]
     return records + _constants(records)
 
 

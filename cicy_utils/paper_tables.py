@@ -22,12 +22,7 @@ from cicy_utils.records import validation_accuracy
 Key = tuple[str, int]
 A_FOLD = re.compile(r"-f\d(-d80)?$")  # in the name of a network
 
-BASELINES = (
-    paper.CONSTANT,
-    "ridge regression",
-    "gradient-boosted trees",
-    "look-up of shape and chi",
-)
+BASELINES = (paper.CONSTANT, "ridge regression", "gradient-boosted trees")
 
 
 @dataclass(frozen=True)

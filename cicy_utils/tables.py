@@ -5,6 +5,7 @@ Every table of anything but the paper's recipe carries the label of its run in t
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -509,7 +510,7 @@ def _facts(facts: dict[str, Any], label: str) -> Styler:
 def _with_gain(measured: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
     """Accuracies by decoding; "gain" is in all four right, in percentage points, over raw."""
     table = _accuracies(pd.DataFrame(measured).T)
-    return table.assign(gain=table["all four"] - table.loc["raw", "all four"])
+    return table.assign(gain=table["all four"] - table["all four"].get("raw", math.nan))
 
 
 def _accuracies(table: pd.DataFrame) -> pd.DataFrame:

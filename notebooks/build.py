@@ -467,7 +467,7 @@ validation and test sets:
   `BASELINE_TRAIN` configurations to learn from;
 - *look-up of shape and chi*: the most frequent Hodge numbers of the matrices in the training set
   with as many rows, as many columns and the same Euler number $\\chi$. It is the one to beat with
-  the decodings that use $\\chi$, and the only one that uses it raw.
+  the decodings that use $\\chi$, so it has these only.
 
 The decodings are those of the model notebooks: each number by itself (raw); $h^{2,2}$ from the
 other three (relation); $h^{3,1}$ and $h^{2,2}$ from $h^{1,1}$, $h^{2,1}$ and the Euler number
