@@ -23,10 +23,7 @@ from cicy_utils.data import MAX_ENTRY, Cicy4
 from cicy_utils.graph import fixed_sizes
 
 WARM_UP_STEPS = 3  # before a capture, so that libraries have chosen their algorithms
-# Relative, between the losses of a replayed and an eager step. Of a trained graph network they are
-# about 1e-5, and rounded as in TF32, with the entries of a batch in another order, they differ by
-# up to 2.5 %.
-GRAPH_TOLERANCE = {"float32": 1e-3, "tf32": 0.1}
+GRAPH_TOLERANCE = 1e-3  # relative, between the losses of a replayed and an eager step
 # At which they are compared: at the paper's 0.01 rounding grows beyond that in three steps.
 CHECK_LEARNING_RATE = 1e-3
 
@@ -280,8 +277,7 @@ class GraphedStep:
             set_learning_rate(step.optimizer, learning_rate)
             self._capture()
             replayed = self._losses(before, self)
-        tolerance = GRAPH_TOLERANCE[step.precision]
-        if not np.allclose(eager, replayed, rtol=tolerance, atol=0, equal_nan=True):
+        if not np.allclose(eager, replayed, rtol=GRAPH_TOLERANCE, atol=0, equal_nan=True):
             raise RuntimeError(f"its losses are {replayed}, and those of eager steps are {eager}")
 
     def _capture(self) -> None:
