@@ -260,6 +260,25 @@ def test_what_the_text_says_of_the_best_weights_is_in_their_file():
     assert (raw[ACCURACIES] > [99.9, 99.5, 98.5, 95]).all()
 
 
+def test_what_the_text_says_of_both_networks_by_one_recipe_is_in_their_files():
+    for folder, network, sentence in (
+        ("18_graph_64/fast-43", "Graph-64", "after {} epochs has {} % of the test set right"),
+        (LSTM, "LSTM-448", "LSTM-448 after {}, in bfloat16, {} %."),
+    ):
+        stages = [
+            records.read_metrics(stage)
+            for stage in reference.stages(ROOT / "results/reference" / folder)
+        ]
+        epochs = sum(stage["training"]["epochs"] for stage in stages)
+        assert sentence.format(epochs, percent(accuracies_of(folder, "test"))) in WORDS
+        recipe = recipes.config("fast", network)
+        rates = [stage["settings"]["learning_rate"] for stage in stages]
+        assert rates == [recipe.learning_rate, recipe.learning_rate / 2]
+        for stage in stages:
+            assert tuple(stage["settings"]["loss_weights"]) == recipe.loss_weights
+            assert stage["settings"]["huber_delta"] == recipe.huber_delta
+
+
 def test_what_the_text_says_of_small_matrices_is_so():
     cicy4 = load_cicy4(layout="zeros-first")
     test = split_72(len(cicy4)).test
