@@ -11,18 +11,19 @@ Two code paths share nothing but the reading of the matrix:
 * :func:`euler_number` integrates the top Chern class and needs no cohomology.
 * :func:`hodge_numbers` counts polynomials (Koszul resolution and Bott-Borel-Weil).
 
-The Hodge numbers rest on one assumption: the maps between cohomology groups that the
-polynomials induce have maximal rank, as generic maps have. :func:`rests_on_rank` tells whether it
-matters: for 30,130 of the 905,684 four-folds (3.3 %); all other numbers follow without it. What
-speaks for it: 10,255 of the 30,130 are fibre products, whose Hodge numbers also follow from those
-of a three-fold (which rests on ranks for 160 of them), with the same result
+The Hodge numbers are computed as if the maps between cohomology groups that the polynomials induce
+had maximal rank. :func:`rests_on_rank` tells whether it matters: for 30,130 of the 905,684
+four-folds (3.3 %) and 48 of the 7,868 three-folds; :mod:`cicy_utils.ranks` proves it for all of
+these. (A matrix of one's own, with linear polynomials in one space, may not have the property that
+the proof needs.) What else speaks for the numbers: 10,255 of the 30,130 are fibre products, whose
+Hodge numbers also follow from those of a three-fold, with the same result
 (``tests/test_fibre_products.py``); the connected configurations of the published three-fold list
-get the published :math:`h^{1,1}` and :math:`h^{2,1}` (48 of its 7,868 rest on ranks; the tests
-compare half of the list, where it is at hand, with 27 of them); matrices related by an ineffective
-split, which describe the same manifold, get the same Hodge numbers (the tests, too); and extremes
-and rounded means over the four-folds are the published ones (arXiv 2405.17406, eq. 16), which a
-small error would not change. The Euler number is no evidence here, as the ranks cancel in it: that
-the one computed from the Hodge numbers equals the one from the Chern class tests the rest.
+get the published :math:`h^{1,1}` and :math:`h^{2,1}` (the tests compare half of the list, where it
+is at hand); matrices related by an ineffective split, which describe the same manifold, get the
+same Hodge numbers (the tests, too); and extremes and rounded means over the four-folds are the
+published ones (arXiv 2405.17406, eq. 16), which a small error would not change. In the Euler number
+the ranks cancel: that the one computed from the Hodge numbers equals the one from the Chern class
+tests all but them.
 
 Sources: T. Hübsch, *Calabi-Yau Manifolds* (1992), chapters 1 to 3; J. Gray, A. Haupt and A. Lukas,
 arXiv 1303.1832 (Euler numbers, redundancies) and arXiv 1405.2073 (Hodge numbers of four-folds).
@@ -80,7 +81,7 @@ def euler_number(matrix: ArrayLike) -> int:
 
 
 def hodge_numbers(matrix: ArrayLike) -> HodgeNumbers | ThreefoldHodgeNumbers:
-    """Hodge numbers of one manifold (see the module's docstring for method and assumption).
+    """Hodge numbers of one manifold (see the module's docstring for the method).
 
     Args:
         matrix: the configuration matrix (m, K), of integers and without the column of the n_r;
@@ -105,10 +106,10 @@ def hodge_numbers(matrix: ArrayLike) -> HodgeNumbers | ThreefoldHodgeNumbers:
 
 
 def rests_on_rank(matrix: ArrayLike) -> bool:
-    """Whether the Hodge numbers of one manifold rest on the assumption of maximal rank.
+    """Whether the Hodge numbers of one manifold rest on a rank, and on its being maximal.
 
     They do where a map that counts, H^q(TA|X) -> H^q(N) with 0 < q < d - 1, joins two groups
-    neither of which is zero; see the module's docstring.
+    neither of which is zero; :func:`ranks.are_maximal` shows that it is.
 
     Args, Raises:
         As of :func:`hodge_numbers`.
@@ -116,7 +117,7 @@ def rests_on_rank(matrix: ArrayLike) -> bool:
     >>> rests_on_rank([[6]])
     False
     """
-    return bool(_ranks(*_tangent_and_normal(checked_matrix(matrix))).any())
+    return bool(_ranks(*tangent_and_normal(checked_matrix(matrix))).any())
 
 
 def euler_numbers_batch(matrices: np.ndarray, *, executor: Executor | None = None) -> np.ndarray:
@@ -645,7 +646,7 @@ def _hodge(matrix):
 
     From the sequence 0 -> TX -> TA|X -> N -> 0.
     """
-    t, nu = _tangent_and_normal(matrix)
+    t, nu = tangent_and_normal(matrix)
     rank = _ranks(t, nu)
     result = np.zeros(4, np.int64)
     if len(t) == 4:
@@ -669,7 +670,7 @@ def _ranks(t, nu):
 
 
 @njit(cache=True, nogil=True)
-def _tangent_and_normal(matrix):
+def tangent_and_normal(matrix):
     """t_q = h^q(TA|X), from the Euler sequence, and nu_q = h^q(N), for q = 0..d."""
     rows, columns = matrix.shape
     n = ambient_dimensions(matrix)
@@ -711,7 +712,7 @@ def _cohomology(matrix, n, bundle, own):
     """
     rows, columns = matrix.shape
     d = n.sum() - columns
-    label = _components(matrix, bundle, own)
+    label = components(matrix, bundle, own)
 
     shift = np.zeros(columns, np.int64)
     degree = np.zeros((columns, rows), np.int64)
@@ -749,7 +750,7 @@ def _cohomology(matrix, n, bundle, own):
     chosen = np.empty(count + 1, np.int64)
     rest = bundle.copy()
     depth, candidate, sign, q = 0, 0, 1, 0
-    result[0] += _monomials(n, rest)
+    result[0] += monomials(n, rest)
     while True:
         if candidate < count:
             fits = True
@@ -766,7 +767,7 @@ def _cohomology(matrix, n, bundle, own):
                 chosen[depth] = candidate
                 depth += 1
                 if q <= d:
-                    result[q] += sign * _monomials(n, rest)
+                    result[q] += sign * monomials(n, rest)
             candidate += 1
         elif depth > 0:
             depth -= 1
@@ -782,7 +783,7 @@ def _cohomology(matrix, n, bundle, own):
 
 
 @njit(cache=True, nogil=True)
-def _components(matrix, bundle, own):
+def components(matrix, bundle, own):
     """For every column the smallest column of its component; -1 for the column ``own``."""
     rows, columns = matrix.shape
     label = np.arange(columns)
@@ -807,7 +808,7 @@ def _components(matrix, bundle, own):
 
 
 @njit(cache=True, nogil=True)
-def _monomials(n, degree):
+def monomials(n, degree):
     """Number of monomials of a multidegree on the product of P^{n_r}: prod_r C(n_r + e_r, e_r)."""
     product = 1
     for r in range(len(n)):

@@ -64,11 +64,6 @@ def test_few_numbers_rest_on_maximal_rank(cicy4_sample):
     assert 0 < share < 0.1
 
 
-@pytest.mark.long
-def test_how_many_numbers_rest_on_maximal_rank(cicy4):
-    assert sum(map(rests_on_rank, cicy4.matrices)) == 30_130
-
-
 def test_published_threefold_list(published_threefolds):
     products = 0
     for matrix, hodge, chi in published_threefolds:

@@ -1,0 +1,49 @@
+"""Ranks are shown to be maximal, for every configuration of both lists that rests on them."""
+
+import numpy as np
+import pytest
+
+from cicy_utils import ranks
+from cicy_utils.enumeration import enumerate_configurations
+from cicy_utils.topology import hodge_numbers, rests_on_rank
+
+TIAN_YAU = [[1, 3, 0], [1, 0, 3]]
+
+
+def test_every_threefold():
+    resting = [matrix for matrix in enumerate_configurations(3) if rests_on_rank(matrix)]
+    assert len(resting) == 48
+    assert all(map(ranks.are_maximal, resting))
+
+
+@pytest.mark.parametrize(
+    ("step", "number"), [(30, 1_027), pytest.param(1, 30_130, marks=pytest.mark.long)]
+)
+def test_every_fourfold(cicy4, step, number):
+    resting = [matrix for matrix in cicy4.matrices[::step] if rests_on_rank(matrix)]
+    assert len(resting) == number
+    assert all(map(ranks.are_maximal, resting))
+
+
+def test_conditions_are_counted():
+    """On the Tian-Yau manifold, the ten quadrics that a cubic in P3 may have as its derivative."""
+    assert ranks._conditions(np.array(TIAN_YAU), 0, np.array([True, False, True])) == 10
+
+
+def test_the_condition_is_sufficient_but_not_necessary():
+    """Linear polynomials in one space only make it smaller, and what they leave is shown."""
+    matrix = [[2, 0, 0], [2, 1, 0], [0, 2, 2]]
+    larger = [[2, 0, 0, 1, 1, 0, 0], [2, 1, 0, 0, 0, 1, 0], [0, 2, 2, 0, 0, 0, 1]]
+    assert hodge_numbers(matrix) == hodge_numbers(larger) == (10, 26)
+    assert ranks.are_maximal(matrix)
+    assert not ranks.are_maximal(larger)
+
+
+def test_without_a_rank_there_is_nothing_to_show():
+    assert not rests_on_rank([[6]])
+    assert ranks.are_maximal([[6]])
+
+
+def test_refusals():
+    with pytest.raises(ValueError, match="sums to 1"):
+        ranks.are_maximal([[1]])
