@@ -102,7 +102,7 @@ def require_same_run(path: Path, saved: dict, current: dict) -> None:
     if differences:
         raise ValueError(
             f"{path} belongs to another run, with {', '.join(differences)}; choose another run "
-            "folder, or delete this one to start again"
+            "folder (RUN_DIR in a notebook), or delete this one to start again"
         )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass, fields
+from numbers import Integral
 
 SCHEDULES = ("plateau", "one-cycle")
 LARGEST_SEED = 2**32 - 1
@@ -86,8 +87,9 @@ class TrainConfig:
             ("seed", 0),
         ):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < lowest:
+            if isinstance(value, bool) or not isinstance(value, Integral) or value < lowest:
                 raise ValueError(f"{name} must be an integer, at least {lowest}, not {value!r}")
+            object.__setattr__(self, name, int(value))  # JSON knows no number of NumPy's
         if self.seed > LARGEST_SEED:
             raise ValueError(f"seed must be at most {LARGEST_SEED:,}, not {self.seed:,}")
         for name, highest in (

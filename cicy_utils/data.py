@@ -132,12 +132,16 @@ def _require_indices(subset: np.ndarray, n: int) -> None:
             f"subset: indices are integers (n,) from 0 to {n - 1:,}, not {subset.dtype} "
             f"{subset.shape} {subset.ravel()[:3].tolist()}"
         )
+    if len(np.unique(subset)) < len(subset):
+        raise ValueError("subset: an index is there twice; a split would put copies on both sides")
 
 
 def _draw(n: int, number: int, seed: int) -> np.ndarray:
     """Indices of so many of n configurations, in ascending order."""
     if not isinstance(number, Integral) or isinstance(number, bool) or not 0 < number <= n:
-        raise ValueError(f"subset must be a whole number from 1 to {n:,}, not {number!r}")
+        raise ValueError(
+            f"subset must be a whole number from 1 to {n:,}, not {number!r}, or an array of indices"
+        )
     return np.sort(np.random.default_rng(seed).choice(n, number, replace=False))
 
 

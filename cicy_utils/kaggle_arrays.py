@@ -66,6 +66,7 @@ def kaggle_split(source: str | Path, data: Cicy4, name: str = "72", *, drop: boo
             those of the list, or the parts overlap.
         ValueError: another name.
     """
+    name = str(name)
     if name not in ("72", "80"):
         raise ValueError(f"the Kaggle arrays have the splits 72 and 80, not {name!r}")
     suffix = "_80" if name == "80" else ""

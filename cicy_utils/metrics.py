@@ -306,7 +306,10 @@ def _require_table(values: np.ndarray, what: str) -> np.ndarray:
 
 
 def _require_pairs(predictions: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    labels = _require_table(labels, "labels").astype(np.int64)
+    given = _require_table(labels, "labels")
+    labels = given.astype(np.int64)
+    if (labels != given).any():
+        raise ValueError("labels must be whole numbers; the predictions come first")
     if len(labels) == 0 or len(predictions) != len(labels):
         raise ValueError(
             f"there must be as many predictions as labels, and at least one; there are "

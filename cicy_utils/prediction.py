@@ -1,7 +1,8 @@
-"""Saved weights at work: the Hodge numbers of one's own configuration matrix, beside the exact."""
+"""Saved weights at work: Hodge numbers of one's own configuration matrices, beside the exact."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,8 @@ def load_model(run_dir: str | Path) -> tuple[HodgeNetwork, dict]:
 
     Returns:
         The model, on the CPU and in evaluation mode, and the metadata of its weights: model, data
-        (fingerprint and layout), split, settings, training (best epoch and validation loss).
+        (fingerprint and layout), split, settings, training (best epoch and validation loss). What
+        it predicts from must be in that layout: ``load_cicy4(layout=metadata["data"]["layout"])``.
 
     Raises:
         FileNotFoundError: there are no weights.
@@ -37,6 +39,11 @@ def load_model(run_dir: str | Path) -> tuple[HodgeNetwork, dict]:
         files = [path / name for name in checkpoint.WEIGHTS_FILES]
         path = next((file for file in files if file.exists()), files[0])
     weights, metadata = checkpoint.load_weights(path)
+    if "layers" in metadata.get("model", {}):
+        raise ValueError(
+            f"{path} has the weights of a network of your own: build it, and let its "
+            "load_state_dict take checkpoint.load_weights(path)[0]"
+        )
     try:
         settings = metadata["model"]
         layout = metadata["data"]["layout"]
@@ -79,7 +86,8 @@ def predict(matrix: ArrayLike, run_dir: str | Path) -> pd.DataFrame:
     Args:
         matrix: configuration matrix (m, K) of a connected Calabi-Yau four-fold, at most 16 rows
             and 20 columns, both in any order: it is brought into the form of the list and then
-            into the layout that the model was trained on.
+            into the layout that the model was trained on. (A matrix with a redundant piece stays
+            as it is, though the list has another for the same manifold.)
         run_dir: as for :func:`load_model`.
 
     Returns:
@@ -92,21 +100,47 @@ def predict(matrix: ArrayLike, run_dir: str | Path) -> pd.DataFrame:
         ValueError: the matrix breaks a rule (see ``topology.hodge_numbers``), is no four-fold or
             is too large; or the weights are refused (see :func:`load_model`).
     """
-    exact = topology.hodge_numbers(matrix)
-    if len(exact) != len(HODGE_NAMES):
-        raise ValueError("the matrix is that of a three-fold; the models know four-folds only")
-    euler = np.array([topology.euler_number(matrix)])
-    stored = _as_stored(np.asarray(matrix))
+    return _answers(_as_stored(matrix)[np.newaxis], run_dir).loc[0]
+
+
+def predict_many(matrices: Sequence[ArrayLike], run_dir: str | Path) -> pd.DataFrame:
+    """The same of many four-folds at once.
+
+    Args:
+        matrices: as for :func:`predict`, of any sizes; or one array (N, m, K), each matrix padded
+            with zeros.
+        run_dir: as for :func:`load_model`.
+
+    Returns:
+        As of :func:`predict`, indexed by the place of the matrix among these and the row.
+
+    Raises:
+        FileNotFoundError, ValueError: as of :func:`predict`; the message names the matrix.
+    """
+    stored = np.zeros((len(matrices), *SHAPE), dtype=np.uint8)
+    for number, matrix in enumerate(matrices):
+        try:
+            stored[number] = _as_stored(matrix)
+        except ValueError as error:
+            raise ValueError(f"matrix {number}: {error}") from error
+    return _answers(stored, run_dir)
+
+
+def _answers(stored: np.ndarray, run_dir: str | Path) -> pd.DataFrame:
+    """What a model says of matrices in the form of the list, by number and kind of answer."""
     model, metadata = load_model(run_dir)
-    inputs = arrange(stored[np.newaxis], metadata["data"]["layout"])
+    inputs = arrange(stored, metadata["data"]["layout"])
     output = training.predict(model, inputs, device="cpu")
-    rows = {"output": output[0].tolist()}
+    euler = topology.euler_numbers_batch(stored)
     covariance = _residual_covariance(records.find(run_dir))
+    answers = {"output": output}
     for name in possible_decodings(euler, covariance):
-        rows[name] = decode(output, name, euler, covariance)[0].tolist()
-    rows["exact"] = list(exact)
+        answers[name] = decode(output, name, euler, covariance)
+    answers["exact"] = topology.hodge_numbers_batch(stored)
     # object: the network's output keeps its fraction, the others stay integers
-    return pd.DataFrame.from_dict(rows, orient="index", columns=HODGE_NAMES, dtype=object)
+    values = np.stack([answer.astype(object) for answer in answers.values()], axis=1)
+    index = pd.MultiIndex.from_product([range(len(stored)), answers])
+    return pd.DataFrame(values.reshape(-1, len(HODGE_NAMES)), index=index, columns=HODGE_NAMES)
 
 
 def _residual_covariance(run_dir: Path) -> np.ndarray | None:
@@ -117,9 +151,12 @@ def _residual_covariance(run_dir: Path) -> np.ndarray | None:
         return None
 
 
-def _as_stored(matrix: np.ndarray) -> np.ndarray:
+def _as_stored(matrix: ArrayLike) -> np.ndarray:
     """A valid matrix as in the list: in canonical form, padded to uint8 (16, 20)."""
-    rows, columns = (int(matrix.any(axis=axis).sum()) for axis in (1, 0))
+    matrix = topology.checked_matrix(matrix)
+    if topology.dimension_of(matrix) != 4:
+        raise ValueError("the matrix is that of a three-fold; the models know four-folds only")
+    rows, columns = matrix.shape
     if rows > SHAPE[0] or columns > SHAPE[1]:
         raise ValueError(
             f"the matrix has {rows} rows and {columns} columns; the models take at most "

@@ -80,6 +80,8 @@ def config(
 
 
 def _require_known(given: Mapping[str, Any], known: Sequence[str], what: str) -> None:
+    if not isinstance(given, Mapping):
+        raise ValueError(f"{what} is a dict of {', '.join(known)}, not {given!r}")
     if unknown := ", ".join(sorted(given.keys() - set(known))):
         raise ValueError(f"{what} has no setting {unknown}; it has {', '.join(known)}")
 

@@ -93,13 +93,16 @@ def find(path: Path | str) -> Path:
 def run_directory(notebook: str, variant: str, folder: Path | str | None = None) -> Path:
     """Create and return results/interactive/<notebook>/<variant>, or the folder if one is given.
 
+    That is a path from the top folder of the project, wherever the notebook runs; "~" is the home
+    folder.
+
     On Kaggle, runs that are attached as input are put beside it first; see ``places.bring_runs``.
     """
-    if folder is None:
+    if not folder:
         results = project_root() / "results" / "interactive"
         places.bring_runs(results, notebook)
         folder = results / notebook / variant
-    folder = Path(folder)
+    folder = project_root() / Path(folder).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 

@@ -23,11 +23,13 @@ import numpy as np
 from cicy_utils import files, kaggle_arrays, published, records
 from cicy_utils.archives import Folder, Refused, is_zip, open_zip
 from cicy_utils.data import FILE_NAME, find_bundled, is_complete_list, read_npz
+from cicy_utils.enumeration import canonical_forms
+from cicy_utils.kaggle_arrays import as_keys
 from cicy_utils.validation import Entries, Report, validate
 
 CACHE_VARIABLE = "CICY4_CACHE"
-_CACHE_VERSION = "1"  # another number when the same source would give another list
-_CACHED = ("matrix", "hodge", "positions", "broken")
+_CACHE_VERSION = "2"  # another number when the same source would give another list
+_CACHED = ("matrix", "hodge", "positions", "broken", "copies")
 
 
 @dataclass(frozen=True)
@@ -39,12 +41,14 @@ class SourceList:
         hodge: int16 (N, 4).
         positions: int64 (N,), which entries of the source they are, counted from 0.
         broken: int64, the entries left out because they break a rule.
+        copies: int64, the entries that are an earlier one with rows and columns permuted.
     """
 
     matrices: np.ndarray
     hodge: np.ndarray
     positions: np.ndarray
     broken: np.ndarray
+    copies: np.ndarray
 
 
 def read_list(source: str | Path, *, drop: bool = False) -> SourceList:
@@ -63,7 +67,8 @@ def read_list(source: str | Path, *, drop: bool = False) -> SourceList:
     with _readable(path):
         if path.suffix == ".npz" and is_complete_list(*(arrays := read_npz(path))):
             # `python -m cicy_utils.data verify` has checked every number of this one
-            return SourceList(*arrays, np.arange(len(arrays[0])), np.zeros(0, np.int64))
+            none = np.zeros(0, np.int64)
+            return SourceList(*arrays, np.arange(len(arrays[0])), broken=none, copies=none)
         key = _key(path, drop)
     found = _from_cache(key)
     if not found:
@@ -77,6 +82,13 @@ def read_list(source: str | Path, *, drop: bool = False) -> SourceList:
         warnings.warn(
             f"{path}: {len(found.broken):,} entries that break a rule were left out; `python -m "
             "cicy_utils.data check` lists them",
+            stacklevel=2,
+        )
+    if len(found.copies):
+        warnings.warn(
+            f"{path}: {len(found.copies):,} entries, the first of them {found.copies[0]}, are "
+            "earlier ones with rows and columns in the same or another order; a test set drawn "
+            "from them will have copies in the training set",
             stacklevel=2,
         )
     return found
@@ -156,10 +168,18 @@ def _from_npz(path: Path) -> Entries:
 def _validated(path: Path) -> tuple[SourceList, Report]:
     entries = read_entries(path)
     report = validate(entries, path)
-    found = SourceList(
-        entries.matrices[report.kept], entries.hodge[report.kept], report.kept, report.broken
-    )
-    return found, report
+    matrices, hodge = entries.matrices[report.kept], entries.hodge[report.kept]
+    copies = report.kept[_are_copies(matrices)]
+    return SourceList(matrices, hodge, report.kept, report.broken, copies), report
+
+
+def _are_copies(matrices: np.ndarray) -> np.ndarray:
+    """Which matrices are earlier ones with rows and columns permuted."""
+    copies = np.ones(len(matrices), dtype=bool)
+    if len(matrices):
+        _, first = np.unique(as_keys(canonical_forms(matrices)), return_index=True)
+        copies[first] = False
+    return copies
 
 
 # ---------------------------------------------------------------------------------------------
@@ -209,7 +229,7 @@ def _from_cache(key: str) -> SourceList | None:
 
 def _into_cache(key: str, found: SourceList) -> None:
     content = io.BytesIO()
-    arrays = (found.matrices, found.hodge, found.positions, found.broken)
+    arrays = (found.matrices, found.hodge, found.positions, found.broken, found.copies)
     np.savez_compressed(content, **dict(zip(_CACHED, arrays, strict=True)))
     digest = hashlib.sha256(content.getbuffer()).hexdigest()
     folder = cache_folder()

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from cicy_utils import devices
-from cicy_utils.data import MAX_ENTRY, Cicy4
+from cicy_utils.data import HODGE_NAMES, MAX_ENTRY, Cicy4
 from cicy_utils.graph import fixed_sizes
 
 WARM_UP_STEPS = 3  # before a capture, so that libraries have chosen their algorithms
@@ -105,11 +105,25 @@ class HodgeLoss(nn.Module):
         self.delta = delta
 
     def forward(self, predictions: Tensor, hodge: Tensor) -> Tensor:
-        """float32 (B, 4) and integers (B, 4) to a scalar."""
+        """float32 (B, 4) and integers (B, 4) to a scalar; a ValueError for other shapes."""
+        require_outputs(predictions, len(hodge))
         losses = nn.functional.huber_loss(
             predictions / self.units, hodge / self.units, reduction="none", delta=self.delta
         )
         return (losses * self.weights).mean()
+
+
+def require_outputs(predictions: Tensor, number: int) -> None:
+    """Refuse what a network returned if it is not one row of four numbers for each matrix.
+
+    Raises:
+        ValueError: it is something else, which arithmetic might repeat to the right shape.
+    """
+    if predictions.shape != (number, len(HODGE_NAMES)):
+        raise ValueError(
+            f"a network must return float32 (B, {len(HODGE_NAMES)}); for {number} matrices this "
+            f"one returned {tuple(predictions.shape)}"
+        )
 
 
 def adamw(model: nn.Module, weight_decay: float) -> torch.optim.AdamW:

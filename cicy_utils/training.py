@@ -11,8 +11,8 @@ on,
     trained_on.npz       every configuration that the weights were ever trained on
 
 On a CPU a run depends on its arguments alone (and on the number of threads that PyTorch uses),
-whether or not it was interrupted on the way, and whatever is trained beside it. On a GPU some sums
-are taken in no fixed order.
+whether or not it was interrupted on the way, and whatever is trained beside it; unless its model
+draws random numbers, as dropout does. On a GPU some sums are taken in no fixed order.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -118,7 +119,9 @@ def fit(
 
     Args:
         model: float32 (B, 16, 20) to (B, 4), usually from ``models.build_model``. A new run starts
-            from the weights it holds; they do not matter for one that goes on.
+            from the weights it holds; they do not matter for one that goes on. One of your own is
+            known again by what Python shows of it; give it an attribute ``settings``, a dict of
+            plain values, if that does not tell everything.
         data: the list.
         split: its training and validation set are used.
         config: the recipe.
@@ -564,7 +567,7 @@ def predict(
 
     Args:
         model: as for ``fit``; it is moved to the device and put into evaluation mode.
-        matrices: uint8 (N, 16, 20), not scaled.
+        matrices: uint8 (N, 16, 20), not scaled, in the layout that the model was trained on.
         batch_size: matrices at a time, which limits memory; None for a number by the device.
         device: as in ``TrainConfig``.
 
@@ -572,7 +575,8 @@ def predict(
         float32 (N, 4): the outputs for h11, h21, h31, h22, not rounded.
 
     Raises:
-        ValueError: the matrices have another shape or type, or the device is not to be had.
+        ValueError: the matrices have another shape or type, or the model returns another shape; or
+            the batch size is no positive integer, or the device is not to be had.
     """
     matrices = np.asarray(matrices)
     if matrices.dtype != np.uint8 or matrices.ndim != 3 or matrices.shape[1:] != SHAPE:
@@ -583,6 +587,8 @@ def predict(
     place = resolve_device(device)
     if batch_size is None:
         batch_size = EVALUATION_BATCH[place.type]
+    if not isinstance(batch_size, Integral) or batch_size < 1:
+        raise ValueError(f"batch_size must be a positive integer or None, not {batch_size!r}")
     if next(model.parameters()).device != place:
         # Even to where it is .to() would move recurrent weights, and a CUDA graph not see it.
         model.to(place)
@@ -597,7 +603,9 @@ def predict(
     ):
         for start in range(0, len(matrices), batch_size):
             batch = torch.tensor(matrices[start : start + batch_size], device=place)
-            predictions[start : start + batch_size] = model(steps.scale(batch)).cpu().numpy()
+            outputs = model(steps.scale(batch))
+            steps.require_outputs(outputs, len(batch))
+            predictions[start : start + batch_size] = outputs.cpu().numpy()
             if progress.step():
                 progress.say()
     return predictions
@@ -611,7 +619,8 @@ def run_identity(model: nn.Module, data: Cicy4, split: Split, config: TrainConfi
     Raises:
         ValueError: the split does not fit the data.
     """
-    settings = getattr(model, "settings", {"name": type(model).__name__})
+    own = {"name": type(model).__name__, "layers": repr(model)}
+    settings = getattr(model, "settings", own)
     return {"model": settings} | recipe_identity(data, split, config)
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 
 from cicy_utils.config import TrainConfig
@@ -68,3 +69,7 @@ def test_the_defaults_are_the_papers_and_unknown_settings_are_errors():
     }
     with pytest.raises(TypeError, match="learning_rat"):
         TrainConfig(learning_rat=0.1)
+
+
+def test_integers_of_numpy_become_plain_ones():
+    assert type(TrainConfig(max_epochs=np.int64(5)).max_epochs) is int

@@ -215,6 +215,11 @@ def test_indices_out_of_range(subset):
         load_cicy4(subset=np.array(subset))
 
 
+def test_indices_twice():
+    with pytest.raises(ValueError, match="an index is there twice"):
+        load_cicy4(subset=np.array([3, 5, 3]))
+
+
 def test_unknown_layout():
     with pytest.raises(ValueError, match="unknown layout 'ascending'; choose one of stored"):
         load_cicy4(layout="ascending")

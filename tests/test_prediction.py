@@ -9,7 +9,7 @@ from cicy_utils.data import HODGE_NAMES, Cicy4, arrange
 from cicy_utils.enumeration import canonical_form
 from cicy_utils.metrics import DECODINGS, decode
 from cicy_utils.models import build_model
-from cicy_utils.prediction import load_model, predict
+from cicy_utils.prediction import load_model, predict, predict_many
 from cicy_utils.splits import split_72
 from cicy_utils.training import TrainConfig, fit
 
@@ -97,6 +97,19 @@ def test_matrices_that_do_not_fit_are_refused(run):
         predict(chain, run[0])
 
 
+def test_many_are_answered_as_one_by_one(run):
+    sextic = np.zeros((3, 3), dtype=np.uint8)
+    sextic[0, 0] = 6
+    table = predict_many([MATRIX, sextic, [[2], [5]]], run[0])
+    for number, matrix in enumerate((MATRIX, sextic, [[2], [5]])):
+        one, many = predict(matrix, run[0]), table.loc[number]
+        np.testing.assert_allclose(*(t.loc["output"].astype(float) for t in (many, one)), rtol=1e-5)
+        assert many.drop("output").equals(one.drop("output"))
+    assert len(predict_many([], run[0])) == 0
+    with pytest.raises(ValueError, match=r"^matrix 1: configuration matrix: row 0 sums to 1"):
+        predict_many([MATRIX, [[1]]], run[0])
+
+
 def damaged(run, tmp_path, change):
     weights, metadata = checkpoint.load_weights(run[0] / "weights.safetensors")
     change(weights, metadata)
@@ -121,6 +134,12 @@ def test_weights_that_contradict_their_metadata_are_refused(run, tmp_path, chang
     with pytest.raises(ValueError, match=message) as error:
         load_model(damaged(run, tmp_path, change))
     assert "weights.safetensors" in str(error.value)
+
+
+def test_weights_of_a_network_of_one_s_own_are_told_apart(run, tmp_path):
+    folder = damaged(run, tmp_path, lambda w, m: m.update(model={"name": "My", "layers": "My()"}))
+    with pytest.raises(ValueError, match="of a network of your own: build it"):
+        load_model(folder)
 
 
 def test_weights_are_found_from_the_top_folder_too(run, tmp_path, monkeypatch):

@@ -19,6 +19,7 @@ from cicy_utils import (
     checkpoint,
     evaluation,
     metrics,
+    models,
     paper,
     prediction,
     recipes,
@@ -56,6 +57,24 @@ def test_examples_give_what_is_shown():
     result = runner.run(parser.get_doctest(examples, {}, "README.md", "README.md", 0))
     assert result.attempted >= 8
     assert result.failed == 0
+
+
+def test_a_network_of_one_s_own_trains_as_shown(tmp_path, monkeypatch, capsys):
+    (script,) = (
+        code for code in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if ">>>" not in code
+    )
+    monkeypatch.chdir(tmp_path)
+    exec(script, {})
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in metrics.DECODINGS)
+    assert (tmp_path / "my_network" / checkpoint.WEIGHTS_FILE).exists()
+
+
+def test_a_network_of_the_paper_s_kinds_needs_a_line(monkeypatch):
+    line = re.search(r"`(models.MODELS\[.*?\))`", WORDS)[1]
+    monkeypatch.setattr(models, "MODELS", dict(models.MODELS))
+    exec(line, {"models": models})
+    assert models.build_model("My-GRU").spec == models.ModelSpec("cnn", "gru", 320)
 
 
 def statistics_table(found: dict) -> str:

@@ -176,6 +176,9 @@ def test_run_directories_are_in_results_of_the_project(tmp_path, monkeypatch):
     folder = records.run_directory("11_lstm_448", "seed-42")
     assert folder.is_dir()
     assert folder == tmp_path / "results" / "interactive" / "11_lstm_448" / "seed-42"
+    assert records.run_directory("11_lstm_448", "seed-42", folder="") == folder
+    own = records.run_directory("11_lstm_448", "seed-42", folder="results/my own")
+    assert own == tmp_path / "results" / "my own"
 
 
 def test_outside_the_project_the_working_directory_serves(tmp_path, monkeypatch):

@@ -103,6 +103,17 @@ def test_own_arrays_are_validated_too(tmp_path, cache, cicy4_few):
         load_cicy4(tmp_path / "own.npz")
 
 
+def test_copies_are_told_every_time(tmp_path, cache, cicy4_few):
+    """In another order of rows and columns, too: a random split would part them."""
+    permuted = cicy4_few.matrices[2:4, ::-1, ::-1]
+    matrices = np.concatenate([cicy4_few.matrices, cicy4_few.matrices[:1], permuted])
+    hodge = np.concatenate([cicy4_few.hodge, cicy4_few.hodge[:1], cicy4_few.hodge[2:4]])
+    np.savez(tmp_path / "own.npz", matrix=matrices, hodge=hodge)
+    for _ in range(2):  # read, then from the cache
+        with pytest.warns(UserWarning, match="3 entries, the first of them 30, are earlier ones"):
+            assert len(load_cicy4(tmp_path / "own.npz")) == 33
+
+
 def test_report_of_a_source(broken_text):
     report = check(broken_text)
     assert report.broken.tolist() == [3]

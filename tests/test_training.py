@@ -670,6 +670,34 @@ def test_a_split_of_another_list_is_refused(data, tmp_path):
         fit(small_model(), data, empty, config(), tmp_path)
 
 
+@pytest.mark.parametrize("outputs", [1, 5])
+def test_a_network_that_does_not_return_four_numbers_is_refused(data, tmp_path, outputs):
+    network = nn.Sequential(nn.Flatten(), nn.Linear(320, outputs))
+    message = rf"must return float32 \(B, 4\); for \d+ matrices this one returned \(\d+, {outputs}"
+    with pytest.raises(ValueError, match=message):
+        fit(network, data, split_72(len(data)), TrainConfig(max_epochs=1, device="cpu"), tmp_path)
+    with pytest.raises(ValueError, match=message):
+        predict(network, data.matrices[:3], device="cpu")
+
+
+def test_networks_of_one_s_own_are_told_apart(data, tmp_path):
+    def network(*more):
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Flatten(), nn.Linear(320, 4), *more)
+
+    split, config = split_72(len(data)), TrainConfig(max_epochs=1, device="cpu")
+    fit(network(), data, split, config, tmp_path)
+    assert fit(network(), data, split, config, tmp_path).stop_reason == "max_epochs"
+    with pytest.raises(ValueError, match=r"belongs to another run, with model.layers 'Sequential"):
+        fit(network(nn.ReLU()), data, split, config, tmp_path)
+
+
+@pytest.mark.parametrize("batch_size", [0, -5, 2.5])
+def test_predict_refuses_batches_of_no_size(data, batch_size):
+    with pytest.raises(ValueError, match="batch_size must be a positive integer or None, not"):
+        predict(nn.Flatten(), data.matrices[:3], batch_size=batch_size, device="cpu")
+
+
 def test_predict_is_the_model_on_scaled_matrices_in_any_batches(data):
     model = small_model().train()
     with torch.no_grad():
