@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from cicy_utils import devices, steps, training
 from cicy_utils.data import MAX_ENTRY, SHAPE, Cicy4, load_cicy4
-from cicy_utils.models import ROWS, HodgeNetwork, build_model
+from cicy_utils.models import ROWS, HodgeNetwork, build_model, layer_outputs
 from cicy_utils.paper import SPLIT_SIZES
 from cicy_utils.splits import Split
 from cicy_utils.stopwatch import (
@@ -481,25 +481,16 @@ def matrix_product_peak(device: str, precision: str, side: int, repeats: int = 1
 
 def operations_per_configuration(model: nn.Module) -> float:
     """Floating-point operations of a prediction: two for each weight each time it is used."""
-    found = []
-
-    def count(layer: nn.Module, _inputs: object, output: Any) -> None:
+    leaves = [layer for layer in model.modules() if not any(layer.children())]
+    operations = 0
+    for layer, output in layer_outputs(model, leaves):
         matrices = sum(w.numel() for name, w in layer.named_parameters() if "weight" in name)
         if isinstance(layer, nn.RNNBase):
             matrices *= ROWS
         elif isinstance(layer, nn.Conv2d):
             matrices *= output.shape[-2] * output.shape[-1]
-        found.append(2 * matrices)
-
-    leaves = [layer for layer in model.modules() if not any(layer.children())]
-    hooks = [layer.register_forward_hook(count) for layer in leaves]
-    try:
-        with torch.inference_mode():
-            model(torch.zeros(1, 16, 20, device=next(model.parameters()).device))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return float(sum(found))
+        operations += 2 * matrices
+    return float(operations)
 
 
 class OneByOne(Dataset):

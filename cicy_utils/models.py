@@ -8,7 +8,9 @@ graph whose order of rows and columns has no meaning.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import pandas as pd
 import torch
@@ -261,29 +263,26 @@ def describe(model: nn.Module) -> pd.DataFrame:
         layer with its settings), "output" (shape for one configuration matrix, e.g.
         "128 x 13 x 17") and "weights" (trainable weights of that layer).
     """
+    names = {layer: name for name, layer in model.named_modules()}
+    whole = [layer for layer in names if isinstance(layer, MessageLayer)]
+    inside = {part for layer in whole for part in layer.children()}
+    shown = [one for one in names if one in whole or not (any(one.children()) or one in inside)]
     rows = []
+    for layer, output in layer_outputs(model, shown):
+        shape = (output[0] if isinstance(output, tuple) else output).shape[1:]
+        size = " x ".join(map(str, shape))
+        rows.append((names[layer], repr(layer), size, count_weights(layer)))
+    return pd.DataFrame(rows, columns=["layer", "type", "output", "weights"])
 
-    def record(name):
-        def hook(layer, _inputs, output):
-            shape = (output[0] if isinstance(output, tuple) else output).shape[1:]
-            rows.append(
-                {
-                    "layer": name,
-                    "type": repr(layer),
-                    "output": " x ".join(str(size) for size in shape),
-                    "weights": count_weights(layer),
-                }
-            )
 
-        return hook
+def layer_outputs(model: nn.Module, layers: Iterable[nn.Module]) -> list[tuple[nn.Module, Any]]:
+    """Layers and what they give for a matrix of zeros, in the order in which they run."""
+    found: list[tuple[nn.Module, Any]] = []
 
-    whole = [name for name, layer in model.named_modules() if isinstance(layer, MessageLayer)]
-    hooks = [
-        layer.register_forward_hook(record(name))
-        for name, layer in model.named_modules()
-        if name in whole
-        or not (any(layer.children()) or name.startswith(tuple(f"{one}." for one in whole)))
-    ]
+    def note(layer: nn.Module, _inputs: object, output: Any) -> None:
+        found.append((layer, output))
+
+    hooks = [layer.register_forward_hook(note) for layer in layers]
     device = next(model.parameters()).device
     try:
         with torch.inference_mode():
@@ -291,4 +290,4 @@ def describe(model: nn.Module) -> pd.DataFrame:
     finally:
         for hook in hooks:
             hook.remove()
-    return pd.DataFrame(rows, columns=["layer", "type", "output", "weights"])
+    return found
