@@ -56,6 +56,15 @@ def each(
                 future.cancel()
 
 
+def joined(
+    function: Callable[[np.ndarray], np.ndarray],
+    array: np.ndarray,
+    executor: Executor | None = None,
+) -> np.ndarray:
+    """The arrays that ``each`` gives, put together."""
+    return np.concatenate(list(each(function, array, executor)) or [function(array)])
+
+
 @contextlib.contextmanager
 def threads_unless(executor: Executor | None, workers: int | None = None) -> Iterator[Executor]:
     """The executor where there is one; else so many threads of this process, by default one per

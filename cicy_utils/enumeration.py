@@ -92,7 +92,7 @@ def enumerate_configurations(
             for found in chunks.each(_splits, parents, pool):
                 candidates.add(found)
             distinct = candidates.matrices()
-            parents = distinct[_mask(_are_minimal, distinct, pool)]
+            parents = distinct[chunks.joined(_are_minimal, distinct, pool)]
             rows += 1
     return _ordered(levels)
 
@@ -127,12 +127,7 @@ def canonical_forms(matrices: np.ndarray) -> np.ndarray:
     Returns:
         uint8 (N, rows, columns), padded with zeros at the end.
     """
-    result = np.zeros_like(matrices)
-    start = 0
-    for forms in chunks.each(_canonical_all, matrices):
-        result[start : start + len(forms)] = forms
-        start += len(forms)
-    return result
+    return chunks.joined(_canonical_all, matrices)
 
 
 def breaks_rules(matrices: np.ndarray, *, executor: Executor | None = None) -> np.ndarray:
@@ -145,7 +140,7 @@ def breaks_rules(matrices: np.ndarray, *, executor: Executor | None = None) -> n
     Returns:
         bool (N,).
     """
-    return _mask(_break_rules, matrices, executor)
+    return chunks.joined(_break_rules, matrices, executor)
 
 
 def in_order(matrices: np.ndarray) -> np.ndarray:
@@ -174,13 +169,6 @@ def in_order(matrices: np.ndarray) -> np.ndarray:
 # ---------------------------------------------------------------------------------------------
 # Chunks of the search, for workers that may be other processes
 # ---------------------------------------------------------------------------------------------
-
-
-def _mask(
-    function: Callable[[np.ndarray], np.ndarray], matrices: np.ndarray, executor: Executor | None
-) -> np.ndarray:
-    """bool (N,): what a function says of each matrix, chunk by chunk."""
-    return np.concatenate([np.zeros(0, np.bool_), *chunks.each(function, matrices, executor)])
 
 
 def _splits(parents: np.ndarray) -> np.ndarray:

@@ -272,8 +272,7 @@ def _in_chunks(
     function: Callable[[np.ndarray], np.ndarray], matrices: np.ndarray, where: np.ndarray
 ) -> np.ndarray:
     """A function of matrices for some of them, in threads."""
-    none = function(matrices[:0])
-    return np.concatenate([none, *chunks.each(lambda part: function(matrices[part]), where)])
+    return chunks.joined(lambda part: function(matrices[part]), where)
 
 
 @njit(cache=True, nogil=True)
