@@ -25,6 +25,7 @@ import numpy as np
 MAX_MEMBER_BYTES = 4 << 30  # of one member, unpacked: conf.npy as float64 has 2.4 GB
 MAX_MEMBERS = 1000
 MAX_ENTRIES = 2_000_000  # of a list; the published one has 921,497
+CHUNK = 4096  # entries of an array that are read at once
 _MAX_DIRECTORY = 4 << 20  # bytes that describe the members of a zip file
 _MAX_HEADER = 10_000  # bytes before the numbers of an npy file
 _MAX_AXES = 5
@@ -252,8 +253,8 @@ class NpyHeader:
 
 @contextmanager
 def read_npy(
-    container: Container, name: str, *, chunk: int = 4096
-) -> Iterator[tuple[NpyHeader, Iterator[np.ndarray]]]:
+    container: Container, name: str
+) -> Iterator[tuple[NpyHeader, Iterator[tuple[int, np.ndarray]]]]:
     """An array of plain numbers from an npy file, as a stream.
 
     The header is matched, not evaluated, and an array of Python objects is refused before anything
@@ -262,11 +263,10 @@ def read_npy(
     Args:
         container: the folder or zip file.
         name: the member.
-        chunk: how many entries of the first axis to read at once.
 
     Returns:
-        In a ``with`` statement: the header, and arrays with up to ``chunk`` entries of the first
-        axis each, one after the other; the same memory is used again for each.
+        In a ``with`` statement: the header, and one after the other the arrays of up to ``CHUNK``
+        entries of the first axis, each after the number of its first; they share their memory.
 
     Raises:
         Refused: the file is damaged, truncated, too large, or holds something else; by the
@@ -276,7 +276,7 @@ def read_npy(
     with container.open(name) as stream:
         header, used = _read_header(stream, where)
         _check_size(header, container.size(name) - used)
-        yield header, _read_chunks(stream, header, chunk)
+        yield header, _read_chunks(stream, header)
 
 
 def _read_header(stream: BinaryIO, where: str) -> tuple[NpyHeader, int]:
@@ -322,13 +322,13 @@ def _check_size(header: NpyHeader, size: int) -> None:
         )
 
 
-def _read_chunks(stream: BinaryIO, header: NpyHeader, chunk: int) -> Iterator[np.ndarray]:
+def _read_chunks(stream: BinaryIO, header: NpyHeader) -> Iterator[tuple[int, np.ndarray]]:
     entries, *rest = header.shape
-    buffer = np.empty((min(chunk, entries), *rest), header.dtype)
-    for start in range(0, entries, chunk):
-        part = buffer[: min(chunk, entries - start)]
+    buffer = np.empty((min(CHUNK, entries), *rest), header.dtype)
+    for start in range(0, entries, CHUNK):
+        part = buffer[: entries - start]
         fill(stream, part, header.where)
-        yield part
+        yield start, part
     # a zip file compares its own checksum only when it has been read to the end
     if stream.read(1):
         raise Refused(f"{header.where} goes on after its last number; fetch it again")

@@ -252,10 +252,8 @@ def _read_member(archive: ZipArchive, name: str, dtype: type) -> np.ndarray:
                 f"{SHAPE[0]} x {SHAPE[1]} numbers an entry, not {header.dtype} {header.shape}"
             )
         array = np.empty(header.shape, dtype)
-        start = 0
-        for chunk in chunks:
+        for start, chunk in chunks:
             array[start : start + len(chunk)] = chunk
-            start += len(chunk)
     return array
 
 

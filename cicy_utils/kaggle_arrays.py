@@ -151,7 +151,7 @@ def _read_matrices(
             raise _wrong_shape(header, "(N, 16, 20)")
         matrices = np.zeros((header.shape[0], *SHAPE), np.uint8)
         scale = MAX_ENTRY if header.dtype.kind == "f" else 1
-        for start, chunk in _numbered(chunks):
+        for start, chunk in chunks:
             degrees, wrong = _whole(chunk.reshape(-1, *SHAPE), scale, 255)
             matrices[start : start + len(chunk)] = degrees
             for entry in np.flatnonzero(wrong.any(axis=(1, 2))):
@@ -169,7 +169,7 @@ def _read_hodge(
     with read_npy(container, _member(container, name)) as (header, chunks):
         if header.shape != (count, 4):
             raise _wrong_shape(header, f"({count}, 4)")
-        for start, values in _numbered(chunks):
+        for start, values in chunks:
             numbers, wrong = _whole(values, 1, LARGEST_LABEL)
             hodge[start : start + len(values)] = np.where(wrong, -1, numbers)
             bad += [
@@ -188,18 +188,11 @@ def _read_marks(container: Container, count: int) -> tuple[np.ndarray, list[int]
     with read_npy(container, name) as (header, chunks):
         if header.shape not in ((count,), (count, 1)):
             raise _wrong_shape(header, f"({count},)")
-        for start, chunk in _numbered(chunks):
+        for start, chunk in chunks:
             marks, wrong = _whole(chunk.reshape(-1), 1, 1)
             product[start : start + len(marks)] = marks == 1
             bad += (start + np.flatnonzero(wrong)).tolist()
     return product, bad
-
-
-def _numbered(chunks: Iterator[np.ndarray]) -> Iterator[tuple[int, np.ndarray]]:
-    start = 0
-    for chunk in chunks:
-        yield start, chunk
-        start += len(chunk)
 
 
 def _whole(values: np.ndarray, scale: int, largest: int) -> tuple[np.ndarray, np.ndarray]:

@@ -8,6 +8,7 @@ import zipfile
 import numpy as np
 import pytest
 
+from cicy_utils import archives
 from cicy_utils.archives import Folder, Refused, open_zip, read_npy
 
 
@@ -108,18 +109,21 @@ def test_other_compression(tmp_path):
 # -------------------------------------------------------------------------------------------------
 
 
-def read_all(folder, name="a.npy", **options):
-    with read_npy(Folder(folder), name, **options) as (header, chunks):
-        return header, [chunk.copy() for chunk in chunks]
+def read_all(folder, name="a.npy"):
+    with read_npy(Folder(folder), name) as (header, chunks):
+        return header, [(start, chunk.copy()) for start, chunk in chunks]
 
 
 @pytest.mark.parametrize("dtype", ["u1", "<i2", ">i4", "<f4", ">f8", "?", "f2"])
-def test_arrays_come_in_chunks(tmp_path, dtype):
+def test_arrays_come_in_chunks(tmp_path, dtype, monkeypatch):
+    monkeypatch.setattr(archives, "CHUNK", 3)
     array = (np.arange(70).reshape(7, 5, 2) % 2).astype(dtype)
     np.save(tmp_path / "a.npy", array)
-    header, chunks = read_all(tmp_path, chunk=3)
+    header, parts = read_all(tmp_path)
+    starts, chunks = zip(*parts, strict=True)
     assert header.shape == (7, 5, 2)
     assert header.dtype == array.dtype
+    assert starts == (0, 3, 6)
     assert [len(chunk) for chunk in chunks] == [3, 3, 1]
     assert (np.concatenate(chunks) == array).all()
 
