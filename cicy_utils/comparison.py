@@ -88,14 +88,12 @@ def compare(first: str | Path, second: str | Path, *, drop: bool = False) -> Com
     """
     lists = [read_list(source, drop=drop) for source in (first, second)]
     (keys, entries), (other_keys, other_entries) = map(_distinct, lists)
-    place = np.searchsorted(other_keys, keys).clip(max=max(len(other_keys) - 1, 0))
-    shared = other_keys[place] == keys
-    in_first, in_second = entries[shared], other_entries[place[shared]]
+    nearest = np.searchsorted(other_keys, keys).clip(max=len(other_keys) - 1)
+    shared = other_keys[nearest] == keys
+    in_first, in_second = entries[shared], other_entries[nearest[shared]]
     labels = np.stack([lists[0].hodge[in_first], lists[1].hodge[in_second]], axis=1)
     unlike = np.flatnonzero((labels[:, 0] != labels[:, 1]).any(axis=1))
     unlike = unlike[np.argsort(in_first[unlike])]
-    only_second = np.ones(len(other_keys), np.bool_)
-    only_second[place[shared]] = False
     positions = [found.positions for found in lists]
     return Comparison(
         names=(str(first), str(second)),
@@ -103,8 +101,8 @@ def compare(first: str | Path, second: str | Path, *, drop: bool = False) -> Com
         distinct=(len(keys), len(other_keys)),
         common=len(in_first),
         missing=(
-            np.sort(positions[0][entries[~shared]]),
-            np.sort(positions[1][other_entries[only_second]]),
+            positions[0][np.setdiff1d(entries, in_first)],
+            positions[1][np.setdiff1d(other_entries, in_second)],
         ),
         unlike=np.stack([positions[0][in_first[unlike]], positions[1][in_second[unlike]]], axis=1),
         labels=labels[unlike],
