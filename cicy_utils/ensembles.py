@@ -91,13 +91,9 @@ def at(predictions: Predictions, indices: np.ndarray) -> Predictions:
     Raises:
         ValueError: one of them is not among those predicted.
     """
-    order = np.argsort(predictions.indices)
-    known = predictions.indices[order]
-    place = np.searchsorted(known, indices)
-    place[place == len(known)] = 0
-    if not len(known) or (known[place] != indices).any():
+    rows = pd.Index(predictions.indices).get_indexer(indices)
+    if (rows < 0).any():
         raise ValueError("some of the configurations asked for were not predicted")
-    rows = order[place]
     return Predictions(*(array[rows] for array in predictions))
 
 

@@ -227,11 +227,8 @@ def misses(predictions: np.ndarray, labels: np.ndarray) -> pd.DataFrame:
         h11, h21, h31, h22: the number of configurations; each column sums to N.
     """
     errors = np.abs(decode(predictions, "raw") - _require_table(labels, "labels").astype(np.int64))
-    counts = {
-        name: pd.Series(column).value_counts()
-        for name, column in zip(HODGE_NAMES, errors.T, strict=True)
-    }
-    return pd.DataFrame(counts).fillna(0).astype(np.int64).sort_index().rename_axis("error")
+    counts = pd.DataFrame(errors, columns=HODGE_NAMES).apply(pd.Series.value_counts)
+    return counts.fillna(0).astype(np.int64).sort_index().rename_axis("error")
 
 
 def _nearest_consistent(
