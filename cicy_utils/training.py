@@ -270,7 +270,7 @@ def _fit_many(
             if training.stream is not None:  # a step on its way would change the best weights
                 training.stream.synchronize()
     return [
-        failures.get(trainings.get(number)) or _outcome(run, state)
+        failures.get(trainings.get(number)) or _result(run, state)
         for number, (run, state) in enumerate(zip(runs, states, strict=True))
     ]
 
@@ -714,24 +714,16 @@ def _interrupted(run: Run, before: dict | None) -> dict | None:
     return state
 
 
-def _outcome(run: Run, state: dict | None) -> FitResult | NoResult:
-    """The result of a run, or why it has none."""
-    try:
-        return _result(run, state)
-    except (OutOfTime, KeyboardInterrupt) as error:
-        return error
-
-
-def _result(run: Run, state: dict | None) -> FitResult:
-    """Give the model its best weights and sum up the run."""
+def _result(run: Run, state: dict | None) -> FitResult | NoResult:
+    """Give the model its best weights and sum up the run, or tell why it has none."""
     if state is None or not state["history"]:
         if state is None or state["stop_reason"] == "interrupted":
-            raise KeyboardInterrupt(
+            return KeyboardInterrupt(
                 f"before the first epoch in {run.run_dir} was finished there are no weights to "
                 "use; call again to go on"
             )
         limit = run.config.max_hours or places.TRAINING_HOURS
-        raise OutOfTime(
+        return OutOfTime(
             f"the time limit of {limit:g} hours came before the first epoch in {run.run_dir} was "
             f"finished; {places.how_to_go_on() or 'call again to go on, or allow more'}"
         )
