@@ -12,10 +12,9 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Protocol
 
 from cicy_utils import lease
@@ -57,7 +56,7 @@ class Places(Protocol):
         """End every attempt, with its kernel."""
 
 
-class Local:
+class Local(AbstractContextManager):
     """Kernels of this process; to be used as a context manager.
 
     Several share the processor's cores, and each gets a GPU of its own where there are as many.
@@ -75,15 +74,7 @@ class Local:
         for environment in environments(jobs):
             self._environments.put(environment)
 
-    def __enter__(self) -> Local:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._threads.shutdown()
 
     def slots(self) -> int:
