@@ -306,7 +306,6 @@ def main(arguments: list[str] | None = None) -> None:
 
     def write(content: dict[str, Any]) -> None:
         if options.output:
-            options.output.parent.mkdir(parents=True, exist_ok=True)
             write_text(options.output, json.dumps(content, indent=1) + "\n")
 
     content = run(plan, options.only, quick=options.quick, keep=write)

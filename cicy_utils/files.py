@@ -20,10 +20,11 @@ from typing import Any, BinaryIO
 def write_atomically(path: Path | str, write: Callable[[BinaryIO], object]) -> None:
     """Let ``write(file)`` fill a file that appears at ``path`` only when complete.
 
-    Several writers take turns, and the last one stays. OSError when it cannot be written; what was
-    there then stays.
+    Its folder is made if missing. Several writers take turns, and the last one stays. OSError when
+    it cannot be written; what was there then stays.
     """
     path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")  # one name: a killed write leaves no litter
     with _alone(temporary) as file:
         try:

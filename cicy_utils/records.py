@@ -12,9 +12,9 @@ import json
 import math
 import os
 import platform
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -281,7 +281,7 @@ def settings_fingerprint(settings: Mapping[str, Any]) -> str:
 def write_json(path: Path | str, value: Any) -> None:
     """Write a JSON file in one step; numbers that are not finite become null."""
     text = json.dumps(_plain(value), indent=2, allow_nan=False) + "\n"
-    _write(Path(path), lambda file: file.write(text.encode()))
+    files.write_text(path, text)
 
 
 def read_metrics(run_dir: Path | str) -> dict[str, Any]:
@@ -343,7 +343,7 @@ def save_predictions(
         "predictions": predictions.astype(np.float32),
         "labels": labels.astype(np.int16),
     }
-    _write(path, lambda file: np.savez_compressed(file, **arrays))
+    files.write_atomically(path, lambda file: np.savez_compressed(file, **arrays))
     return path
 
 
@@ -372,7 +372,7 @@ def save_trained_on(run_dir: Path | str, indices: np.ndarray, n: int, fingerprin
     mask[indices] = True
     path = Path(run_dir) / TRAINED_ON_FILE
     arrays = {"bits": np.packbits(mask), "n": np.int64(n), "fingerprint": np.str_(fingerprint)}
-    _write(path, lambda file: np.savez(file, **arrays))
+    files.write_atomically(path, lambda file: np.savez(file, **arrays))
     return path
 
 
@@ -464,11 +464,6 @@ def seed_folders(run_dir: Path | str, seeds: Sequence[int]) -> dict[int, Path]:
     if len(set(folders)) < len(folders):
         raise ValueError(f"{run_dir} is the folder of another of the seeds {seeds}: put it first")
     return dict(zip(seeds, folders, strict=True))
-
-
-def _write(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    files.write_atomically(path, write)
 
 
 def _plain(value: Any) -> Any:

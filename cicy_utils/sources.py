@@ -234,7 +234,6 @@ def _into_cache(key: str, found: SourceList) -> None:
     digest = hashlib.sha256(content.getbuffer()).hexdigest()
     folder = cache_folder()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{key}-{digest}.npz"
         files.write_atomically(path, lambda file: file.write(content.getbuffer()))
         for other in folder.glob(f"{key}-*.npz"):

@@ -96,7 +96,6 @@ def begin(task: Task) -> None:
     OSError where one cannot be written.
     """
     for folder in task.folders:
-        folder.mkdir(parents=True, exist_ok=True)
         if not (_state_in(folder) and _begun_by(folder) == task.fingerprint):
             write_text(folder / BEGUN_FILE, task.fingerprint)
 

@@ -91,7 +91,6 @@ def build(
 
     folder = output / slug(DATASET_TITLE)
     _clear(output, folder)
-    folder.mkdir(parents=True, exist_ok=True)
     records.write_json(folder / DATASET_FILE, dataset)
     shutil.copy(root / LIST_FILE, folder)
     for published in (root / REFERENCE).glob("*/*/reference.json"):
@@ -99,7 +98,6 @@ def build(
         shutil.copytree(published.parent, target, ignore=shutil.ignore_patterns("*.ipynb"))
     build_wheel(root, folder)
     for name, metadata in kernels.items():
-        (output / name).mkdir()
         records.write_json(output / name / KERNEL_FILE, metadata)
         notebook = nbformat.read(root / "notebooks" / f"{name}.ipynb", as_version=4)
         source = INSTALL.format(dataset=dataset["id"]).rstrip()

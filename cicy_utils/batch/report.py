@@ -217,9 +217,7 @@ class Report:
         """A table of the paper; its numbers are also written to tables/table_<number>.csv."""
         spec = paper_tables.TABLES[number]
         frame = paper_tables.build(number, self.main)
-        folder = self.run_dir / "tables"
-        folder.mkdir(exist_ok=True)
-        path = folder / f"table_{number:02d}.csv"
+        path = self.run_dir / "tables" / f"table_{number:02d}.csv"
         write_text(path, frame.to_csv())
         grid = self._grid(frame, self.main, f"table-{number}", spec.title)
         grid.number = number

@@ -66,7 +66,6 @@ class Status:
 
     def write(self, folder: Path) -> None:
         """Replace status.json in a run folder, which is made if missing."""
-        folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / FILE_NAME, json.dumps(asdict(self), indent=2) + "\n")
 
     def folders(self, folder: Path) -> list[Path]:
