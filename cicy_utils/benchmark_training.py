@@ -27,14 +27,7 @@ from cicy_utils.data import MAX_ENTRY, SHAPE, Cicy4, load_cicy4
 from cicy_utils.models import ROWS, HodgeNetwork, build_model, layer_outputs
 from cicy_utils.paper import SPLIT_SIZES
 from cicy_utils.splits import Split
-from cicy_utils.stopwatch import (
-    Memory,
-    exponent,
-    in_new_process,
-    interleaved,
-    median,
-    seconds,
-)
+from cicy_utils.stopwatch import Memory, in_new_process, interleaved, median, seconds
 
 MODELS = ("LSTM-448", "CNN-LSTM-400", "ResNet-GRU-400")
 MAIN_MODEL, GRAPH_MODEL, PAPER_BATCH = "LSTM-448", "Graph-64", 128
@@ -399,8 +392,7 @@ def benchmark_growth(sizes: dict[str, Sizes], notes: list[str]) -> Iterator[dict
 
     Yields:
         One row per series: device, what (what an epoch is of), grows ("configurations", "hidden
-        size" or "batch size"), sizes, seconds, mib (memory, the copy of the list that is trained on
-        included), time_exponent and memory_exponent (see ``stopwatch.exponent``).
+        size" or "batch size"), sizes, seconds and mib (memory, the copy of the list included).
     """
     for device, size in _here(sizes):
         named = {"what": "epoch", "device": device}
@@ -421,23 +413,18 @@ def benchmark_growth(sizes: dict[str, Sizes], notes: list[str]) -> Iterator[dict
 def growth(
     device: str, what: str, grows: str, points: Sequence[dict[str, Any]], notes: list[str]
 ) -> dict[str, Any]:
-    """Measure some points, each in a process of its own, and fit exponents."""
+    """Measure some points, each in a process of its own."""
     found = [in_new_process("cicy_utils.benchmark", point) for point in points]
     for note in (note for one in found for note in one["notes"]):
         if note not in notes:
             notes.append(note)
-    sizes = [point[grows] for point in points]
-    times = [one["seconds"] for one in found]
-    memory = [one["mib"] for one in found]
     return {
         "device": device,
         "what": what,
         "grows": grows,
-        "sizes": sizes,
-        "seconds": times,
-        "mib": memory,
-        "time_exponent": exponent(sizes, times),
-        "memory_exponent": exponent(sizes, memory),
+        "sizes": [point[grows] for point in points],
+        "seconds": [one["seconds"] for one in found],
+        "mib": [one["mib"] for one in found],
     }
 
 
