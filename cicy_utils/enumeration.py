@@ -53,7 +53,6 @@ _MAX_COLUMNS = 32
 def enumerate_configurations(
     dimension: int,
     *,
-    workers: int | None = None,
     executor: Executor | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> np.ndarray:
@@ -61,9 +60,8 @@ def enumerate_configurations(
 
     Args:
         dimension: 3 (7,868 matrices) or 4 (905,684).
-        workers: threads to use; None for one per core.
-        executor: who searches instead of threads of this process. The result does not depend on
-            either.
+        executor: who searches; None for threads of this process, one per core. The result does
+            not depend on it.
         progress: called with one line of text for each level of the search.
 
     Returns:
@@ -79,7 +77,7 @@ def enumerate_configurations(
     start = time.perf_counter()
     seeds = _irreducible(dimension)
     levels: list[np.ndarray] = []
-    with chunks.threads_unless(executor, workers) as pool:
+    with chunks.threads_unless(executor) as pool:
         rows, parents = 1, seeds[1]
         while len(parents) or rows <= max(seeds):
             levels.append(parents)

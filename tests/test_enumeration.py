@@ -53,13 +53,14 @@ def test_number_of_irreducible_matrices(dimension, counts):
 
 
 def test_result_does_not_depend_on_workers(threefolds):
-    assert (enumerate_configurations(3, workers=1) == threefolds).all()
-    assert (enumerate_configurations(3, workers=3) == threefolds).all()
+    for workers in (1, 3):
+        with chunks.threads_unless(None, workers) as executor:
+            assert (enumerate_configurations(3, executor=executor) == threefolds).all()
 
 
 @pytest.mark.long
 def test_fourfolds_are_the_bundled_list():
-    matrices = enumerate_configurations(4, workers=2)
+    matrices = enumerate_configurations(4)
     assert matrices.shape == (905684, 16, 20)
     assert checksum(matrices) == CHECKSUMS["matrix"]
 
