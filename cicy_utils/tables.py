@@ -94,7 +94,7 @@ def headline(record: dict[str, Any]) -> Styler:
         row = pd.Series(before["raw"]).reindex(table.columns)
         table = pd.concat([table.iloc[:3], row.to_frame("before retraining").T, table.iloc[3:]])
     return style(
-        _without_prefix(table.astype(float), "accuracy_"),
+        _accuracies(table),
         f"{record['model']}: exactly right test configurations, in percent",
         record["label"],
     )
@@ -215,9 +215,7 @@ def published_and_ours(
     theirs.index = ours.index
     difference = ours[metrics.ACCURACIES] - theirs
     sides = {"published": theirs, "ours": ours, "difference": difference}
-    table = pd.concat(
-        {side: _without_prefix(part, "accuracy_") for side, part in sides.items()}, axis=1
-    )
+    table = pd.concat({side: _short(part) for side, part in sides.items()}, axis=1)
     return style(table, caption, label)
 
 
@@ -514,13 +512,13 @@ def _with_gain(measured: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
 
 
 def _accuracies(table: pd.DataFrame) -> pd.DataFrame:
-    return _without_prefix(table[metrics.EVERY_ACCURACY].astype(float), "accuracy_")
+    return _short(table[metrics.EVERY_ACCURACY].astype(float))
 
 
-def _without_prefix(table: pd.DataFrame, prefix: str) -> pd.DataFrame:
-    return table.rename(columns=lambda name: name.removeprefix(prefix)).rename(
-        columns={"all": "all four"}
-    )
+def _short(table: pd.DataFrame) -> pd.DataFrame:
+    """With columns h11, ... and "all four" instead of accuracy_h11, ... and accuracy_all."""
+    table = table.rename(columns={"accuracy_all": "all four"})
+    return table.rename(columns=lambda name: name.removeprefix("accuracy_"))
 
 
 def _symbol(name: Any) -> Any:
