@@ -203,13 +203,12 @@ def find_data_file(name: str) -> Path:
         FileNotFoundError: it is in neither.
     """
     package = Path(__file__).resolve().parent
-    places = [package / "_data" / name, package.parent / "data" / name]
-    for place in places:
-        if place.is_file():
-            return place
+    paths = [package / "_data" / name, package.parent / "data" / name]
+    if found := next(filter(Path.is_file, paths), None):
+        return found
     own = f", or set {ENVIRONMENT_VARIABLE} to a copy of it" if name == FILE_NAME else ""
     raise FileNotFoundError(
-        f"{name} is neither at {places[0]} nor at {places[1]}; fetch the repository's data folder "
+        f"{name} is neither at {paths[0]} nor at {paths[1]}; fetch the repository's data folder "
         f"again{own}"
     )
 
@@ -245,15 +244,15 @@ def _read_member(archive: ZipArchive, name: str, dtype: type) -> np.ndarray:
         raise Refused(
             f"{archive.path} has no array '{name}'; give an npz file with 'matrix' and 'hodge'"
         )
-    with read_npy(archive, member) as (header, chunks):
+    with read_npy(archive, member) as (header, parts):
         if header.dtype != dtype or any(axis > max(SHAPE) for axis in header.shape[1:]):
             raise Refused(
                 f"{archive.path}: '{name}' must be {np.dtype(dtype)}, with at most "
                 f"{SHAPE[0]} x {SHAPE[1]} numbers an entry, not {header.dtype} {header.shape}"
             )
         array = np.empty(header.shape, dtype)
-        for start, chunk in chunks:
-            array[start : start + len(chunk)] = chunk
+        for start, part in parts:
+            array[start : start + len(part)] = part
     return array
 
 

@@ -7,7 +7,7 @@ notebooks) and arXiv 1405.2073 (statistics of the list, quoted in 2405.17406, eq
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -109,9 +109,9 @@ def collect(run_dir: Path | str) -> list[dict[str, Any]]:
     for path in sorted(run_dir.glob(f"*/*/{ENSEMBLES_FILE}")):
         records += [_ensemble(entry, path) for entry in read_json(path) or ()]
     for path in sorted(run_dir.glob(f"*/*/{BASELINES_FILE}")):
-        place = {"folder": path.parent, "kind": "baseline", "file": path.name}
+        known = {"folder": path.parent, "kind": "baseline", "file": path.name}
         entries = read_json(path) or ()
-        records += [entry | place for entry in entries if "raw" in entry["metrics"]["test"]]
+        records += [entry | known for entry in entries if "raw" in entry["metrics"]["test"]]
     return records + _constants(records)
 
 
@@ -129,9 +129,9 @@ def comparable(records: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
     """
     solid = [record for record in records if record["kind"] != "baseline"]
     data, tests = Counter(map(_data, solid)), Counter(map(_test, solid))
-    recipes = Counter(map(_recipe, solid))
+    made = Counter(map(_recipe, solid))
     commonest = sorted(
-        records, key=lambda r: (-data[_data(r)], -tests[_test(r)], -recipes[_recipe(r)])
+        records, key=lambda r: (-data[_data(r)], -tests[_test(r)], -made[_recipe(r)])
     )
     groups: list[list[dict[str, Any]]] = []
     for record in commonest:
@@ -229,9 +229,8 @@ def _ensemble(entry: dict[str, Any], path: Path) -> dict[str, Any]:
     }
 
 
-def _constants(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+def _constants(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """The constant prediction on every test set that has no baseline of that name."""
-    records = list(records)
     known = {_test(record) for record in records if record["model"] == CONSTANT}
     found = []
     for record in records:
@@ -273,8 +272,8 @@ def _conflict(records: Sequence[dict[str, Any]]) -> str:
     """Why records must not stand in one table; empty when they may."""
     if conflict := _conflict_of_tests(records):
         return conflict
-    recipes = {(key(record), _recipe(record)) for record in records}
-    if len(recipes) > len({name for name, _ in recipes}):
+    made = {(key(record), _recipe(record)) for record in records}
+    if len(made) > len({name for name, _ in made}):
         return "runs of one name were made with different settings"
     return ""
 

@@ -263,11 +263,10 @@ class Batch:
         states = [o.state for o in self.outcomes.values() if o.task.is_one_of([wanted])]
         if states:
             return all(state in DONE for state in states)
-        folders = task.run_dir.parents[1].glob(wanted)
-        found = [(folder, status) for folder in folders if (status := Status.read(folder))]
+        found = ((path, Status.read(path)) for path in task.run_dir.parents[1].glob(wanted))
         return any(
-            status.state == "done" and not fault_of_results(folder, status.fingerprint, {})
-            for folder, status in found
+            status and status.state == "done" and not fault_of_results(path, status.fingerprint, {})
+            for path, status in found
         )
 
 
