@@ -5,6 +5,7 @@ The Hodge numbers of X follow from the dimensions of cohomology groups and, wher
 :math:`0 < q < d - 1`. :func:`are_maximal` shows of a configuration that for generic polynomials
 these maps are injective, so that their ranks cannot be larger. Its condition is sufficient, not
 necessary; every configuration of the lists in dimension 3 and 4 meets it. The argument is our own.
+(The tests compute some of the ranks from random polynomials, too.)
 
 **The map.** As :math:`H^q(X, O) = H^{q+1}(X, O) = 0`, the Euler sequence makes the first group the
 sum over all rows i of :math:`n_i + 1` copies of :math:`H^q(X, O(e_i))`. The map multiplies each
@@ -12,34 +13,41 @@ copy by the derivatives :math:`\partial p_b / \partial x_{i,k}` of all polynomia
 
 **Where it starts.** Without row i the columns fall into components, and X is the fibre product over
 :math:`P^{n_i}` of what each of them defines. Let C be a component that meets row i in a single 1
-and whose fibres F over :math:`P^{n_i}` have dimension q. These are Calabi-Yau, so that :math:`R^q`
-of the structure sheaf is O(-1) by duality. It gives one element :math:`\eta_C` of
-:math:`H^q(X, O(e_i))`, and these are a basis, as no two components fit into degree one. Let
-:math:`f: X \to X'` forget the rows of C but i; X' is defined by the other columns. On it
-:math:`R^q f_* O = O(-e_i)`, and :math:`\eta_C` becomes 1 in :math:`H^0(X', O(e_i - e_i))`.
+and whose fibres F over :math:`P^{n_i}` have dimension q. On the other rows of C only no column or
+all of C contribute to the Koszul resolution (Bott-Borel-Weil), so that the direct image of the
+structure sheaf is :math:`O \oplus O(-1)[-q]`; it splits, as :math:`H^{q+1}(P^{n_i}, O(1)) = 0`.
+This gives one element :math:`\eta_C` of :math:`H^q(X, O(e_i))`, and these are a basis, as every
+component meets row i and no two of them fit into degree one. Let :math:`f: X \to X'` forget the
+other rows of C; X' is defined by the other columns. On it, too, :math:`R^q f_* O = O(-e_i)`, and
+:math:`\eta_C` becomes 1 in :math:`H^0(X', O(e_i - e_i))`.
 
 **What sees C alone.** Let column b meet row i and not belong to C. Then it does not meet the other
 rows of C, so :math:`O(q_b)` comes from X', and there is a map :math:`H^q(X, O(q_b)) \to H^0(X',
-O(q_b - e_i))`, which is restriction to the fibres F. It takes :math:`\eta_C` times a derivative of
-:math:`p_b` to that derivative on X'. And it takes :math:`\eta_D` times one to zero, for D another
-component, of the same row or another, unless D contains C: :math:`\eta_D` comes from what D
-defines, and to F that comes through the common zeros, in the rows of C but i, of the polynomials in
-both C and D, as those of D alone are constant there, and zero. These zeros have no
-:math:`H^q(O)`: by Koszul and Bott-Borel-Weil a set of columns contributes to it only if it contains
-all columns or none that meet a row, and so all of C. (No other row has the component C, which has
-all or nothing of any row but i.) Now let a sum of :math:`v_C \eta_C` with directions
-:math:`v_C` in :math:`C^{n_i + 1}` be mapped to zero, and C be a largest one with
-:math:`v_C \ne 0`. Then the derivatives in the direction :math:`v_C` of the polynomials of all such
-columns b vanish on X'.
+O(q_b - e_i))`. It takes :math:`\eta_C` times a derivative of :math:`p_b` to that derivative on X'.
+And it takes :math:`\eta_D` times one to zero, for any other component D of any row j, unless D
+contains C. For if b does not meet row j, the derivative is zero; else j is not one of the other
+rows of C, and :math:`O(e_j)` is trivial along them. Fix a generic point of X', then the polynomials
+of C, and let F be the fibre over it, Z the common zeros, in the other rows of C, of the polynomials
+in both C and D. On Z the polynomials of D that are not in C are constant and zero, as the point
+lies on X'. So what :math:`\eta_D` is on F comes from :math:`H^q(Z, O)`, which is zero, as again no
+column or all of C would have to contribute. As X' is connected, one generic point is enough. (C is
+a component for row i only: for another row it would contain all columns that meet row i, or none.)
+Now let a sum of :math:`v_C \eta_C` with directions :math:`v_C` in :math:`\mathbb{C}^{n_i + 1}` be
+mapped to zero, and let C be one with most columns among those with :math:`v_C \ne 0`. Then the
+derivatives along :math:`v_C` of the polynomials of all such columns b vanish on X'.
 
 **There is no such direction.** The polynomials of degree :math:`q_b - e_i` that vanish on X' are
-combinations of the determinants that components with :math:`d_C = -1` stand for (see
-``topology._cohomology``; here those outside the rows of b). Up to these there are :math:`N_b`, so
-that :math:`p_b` obeys :math:`N_b` independent conditions if its derivative in one direction
-vanishes on X', as polynomials have all derivatives. Where :math:`q_{ib} = 1`, these determinants
-contain no column that meets row i; of the columns with a larger degree one is taken, whose
-polynomial is chosen last. So the conditions on different columns add up. If there are more than
-:math:`n_i`, the dimension of the space of directions, generic polynomials leave no direction.
+combinations, with polynomials as coefficients, of the determinants that stand for components T of
+the columns of X', outside the rows of b, with :math:`d_T = -1` (see ``topology._cohomology``).
+Components with :math:`d_T \ge 0` split off, and no set of columns has a degree in row i whose
+cohomology is not that of polynomials, as this row adds up to :math:`n_i` only. Let :math:`N_b` be
+the dimension of the quotient by them. The derivative along a direction is onto, and the
+determinants do not involve :math:`p_b`; so for a fixed direction the :math:`p_b` whose derivative
+vanishes on X' have codimension :math:`N_b`. Where :math:`q_{ib} = 1`, the determinants involve no
+column that meets row i; of the columns with a larger degree one is taken, whose polynomial is
+chosen last. (What is counted for :math:`N_b` holds for special polynomials, too.) So the conditions
+on different columns add up. If there are more than :math:`n_i`, the dimension of the projective
+space of directions, generic polynomials leave no direction, for any of the finitely many C.
 """
 
 from __future__ import annotations

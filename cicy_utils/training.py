@@ -550,9 +550,10 @@ def require_finite(loss: float, kind: str, epoch: int) -> None:
         FloatingPointError: the loss is infinite or not a number.
     """
     if not math.isfinite(loss):
+        kept = "; the run folder keeps the best weights of the epochs before" if epoch > 1 else ""
         raise FloatingPointError(
-            f"the {kind} loss became {loss} in epoch {epoch}; the run folder keeps the best "
-            "weights of the epochs before; choose a lower learning rate and a new run folder"
+            f"the {kind} loss became {loss} in epoch {epoch}{kept}; choose a lower learning rate "
+            "and a new run folder"
         )
 
 

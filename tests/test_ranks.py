@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+from explicit_ranks import Manifold
 
 from cicy_utils import ranks
 from cicy_utils.enumeration import enumerate_configurations
-from cicy_utils.topology import hodge_numbers, rests_on_rank
+from cicy_utils.topology import hodge_numbers, rests_on_rank, tangent_and_normal
 
 TIAN_YAU = [[1, 3, 0], [1, 0, 3]]
 
@@ -23,6 +24,32 @@ def test_every_fourfold(cicy4, step, number):
     resting = [matrix for matrix in cicy4.matrices[::step] if rests_on_rank(matrix)]
     assert len(resting) == number
     assert all(map(ranks.are_maximal, resting))
+
+
+@pytest.mark.parametrize(
+    ("matrix", "q"),
+    [
+        (TIAN_YAU, 1),
+        ([[2, 0, 0], [2, 1, 0], [0, 2, 2]], 1),
+        ([[0, 3], [4, 1]], 1),
+        ([[3, 0, 0, 1], [0, 3, 2, 1]], 1),
+        ([[1, 0, 1], [0, 3, 0], [3, 1, 1]], 1),
+        ([[1, 0, 1], [3, 0, 1], [1, 3, 0]], 2),
+        ([[0, 0, 2], [3, 0, 1], [1, 3, 0]], 2),
+    ],
+)
+def test_ranks_of_random_polynomials(matrix, q):
+    assert ranks.are_maximal(matrix)
+    dimension = tangent_and_normal(np.array(matrix))[0][q]
+    assert Manifold(matrix, seed=0).rank(q) == (dimension, dimension)
+
+
+def test_the_rank_of_special_polynomials_is_smaller():
+    """The quartic does not know one of its coordinates."""
+    manifold = Manifold([[0, 3], [4, 1]], seed=0)
+    quartic = manifold.polynomials[0]
+    manifold.polynomials[0] = {m: value for m, value in quartic.items() if m[-1] == 0}
+    assert manifold.rank(1) == (5, 4)
 
 
 def test_conditions_are_counted():
