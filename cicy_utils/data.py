@@ -75,7 +75,8 @@ def load_cicy4(
 
     Every entry of a source other than the bundled one is validated (:mod:`cicy_utils.validation`);
     entries that the source marks as products are left out. The first time this takes a minute or
-    two for a complete list; after that it comes from a cache (:mod:`cicy_utils.sources`).
+    two for a complete list; after that it comes from a cache (:mod:`cicy_utils.sources`). A warning
+    counts entries that are others with rows and columns permuted.
 
     Args:
         source: ``"bundled"`` for the list that comes with this package, or the path, from here or
@@ -110,6 +111,13 @@ def load_cicy4(
         source = records.find(source).absolute()
         found = read_list(source, drop=drop)
         matrices, hodge = found.matrices, found.hodge
+        if len(found.copies):
+            warnings.warn(
+                f"{source}: {len(found.copies):,} entries, the first of them {found.copies[0]}, "
+                "are earlier ones with rows and columns in the same or another order; a test set "
+                "drawn from them will have copies in the training set",
+                stacklevel=2,
+            )
     if subset is not None:
         if isinstance(subset, np.ndarray):
             _require_indices(subset, len(matrices))

@@ -84,13 +84,6 @@ def read_list(source: str | Path, *, drop: bool = False) -> SourceList:
             "cicy_utils.data check` lists them",
             stacklevel=2,
         )
-    if len(found.copies):
-        warnings.warn(
-            f"{path}: {len(found.copies):,} entries, the first of them {found.copies[0]}, are "
-            "earlier ones with rows and columns in the same or another order; a test set drawn "
-            "from them will have copies in the training set",
-            stacklevel=2,
-        )
     return found
 
 
