@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import textwrap
 import zipfile
 from pathlib import Path
 
@@ -95,15 +96,20 @@ def require_same_run(path: Path, saved: dict, current: dict) -> None:
     """
     saved, current = _flatten(saved), _flatten(current)
     differences = [
-        f"{key} {saved.get(key)!r} (now {current.get(key)!r})"
+        f"{key} {_shown(saved.get(key))} (now {_shown(current.get(key))})"
         for key in sorted(saved.keys() | current.keys())
         if saved.get(key) != current.get(key)
     ]
     if differences:
         raise ValueError(
             f"{path} belongs to another run, with {', '.join(differences)}; choose another run "
-            "folder (RUN_DIR in a notebook), or delete this one to start again"
+            "folder (in a notebook by RUN_DIR), or delete this one to start again"
         )
+
+
+def _shown(value: object) -> str:
+    """The layers of a network of one's own may take many lines."""
+    return textwrap.shorten(repr(value).replace("\\n", " "), 200, placeholder=" ...")
 
 
 def _flatten(values: dict, prefix: str = "") -> dict:

@@ -226,7 +226,7 @@ def misses(predictions: np.ndarray, labels: np.ndarray) -> pd.DataFrame:
         Index "error": the sizes |prediction - label| that occur, ascending, 0 for right. Columns
         h11, h21, h31, h22: the number of configurations; each column sums to N.
     """
-    errors = np.abs(decode(predictions, "raw") - _require_table(labels, "labels").astype(np.int64))
+    errors = np.abs(decode(predictions, "raw") - _require_labels(labels))
     counts = pd.DataFrame(errors, columns=HODGE_NAMES).apply(pd.Series.value_counts)
     return counts.fillna(0).astype(np.int64).sort_index().rename_axis("error")
 
@@ -302,11 +302,16 @@ def _require_table(values: np.ndarray, what: str) -> np.ndarray:
     return values
 
 
-def _require_pairs(predictions: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _require_labels(labels: np.ndarray) -> np.ndarray:
     given = _require_table(labels, "labels")
     labels = given.astype(np.int64)
     if (labels != given).any():
         raise ValueError("labels must be whole numbers; the predictions come first")
+    return labels
+
+
+def _require_pairs(predictions: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    labels = _require_labels(labels)
     if len(labels) == 0 or len(predictions) != len(labels):
         raise ValueError(
             f"there must be as many predictions as labels, and at least one; there are "

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
+from numbers import Integral
 from typing import Any
 
 import pandas as pd
@@ -56,8 +57,9 @@ class ModelSpec:
             )
         for name in ("hidden_size", "num_layers"):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
                 raise ValueError(f"{name} must be a positive integer, not {value!r}")
+            object.__setattr__(self, name, int(value))  # JSON knows no number of NumPy's
         if not isinstance(self.bidirectional, bool):
             raise ValueError(f"bidirectional must be True or False, not {self.bidirectional!r}")
         if self.bidirectional and self.recurrent is None:

@@ -39,11 +39,6 @@ def load_model(run_dir: str | Path) -> tuple[HodgeNetwork, dict]:
         files = [path / name for name in checkpoint.WEIGHTS_FILES]
         path = next((file for file in files if file.exists()), files[0])
     weights, metadata = checkpoint.load_weights(path)
-    if "layers" in metadata.get("model", {}):
-        raise ValueError(
-            f"{path} has the weights of a network of your own: build it, and let its "
-            "load_state_dict take checkpoint.load_weights(path)[0]"
-        )
     try:
         settings = metadata["model"]
         layout = metadata["data"]["layout"]
@@ -57,7 +52,8 @@ def load_model(run_dir: str | Path) -> tuple[HodgeNetwork, dict]:
     except (KeyError, TypeError) as error:
         raise ValueError(
             f"{path} does not say in its metadata what model and layout it belongs to ({error}); "
-            "train the model again"
+            "train the model again, or, where it is a network of your own, build it, and let its "
+            "load_state_dict take checkpoint.load_weights(path)[0]"
         ) from error
     except ValueError as error:
         raise ValueError(f"{path} names a model that cannot be built: {error}") from error

@@ -2,10 +2,11 @@ r"""Why the ranks that Hodge numbers rest on are the largest possible ones.
 
 The Hodge numbers of X follow from the dimensions of cohomology groups and, where
 :func:`topology.rests_on_rank` says so, from the rank of :math:`H^q(TA|_X) \to H^q(N)` for some
-:math:`0 < q < d - 1`. :func:`are_maximal` shows of a configuration that for generic polynomials
+:math:`0 < q < d - 1`. :func:`shown_maximal` shows of a configuration that for generic polynomials
 these maps are injective, so that their ranks cannot be larger. Its condition is sufficient, not
-necessary; every configuration of the lists in dimension 3 and 4 meets it. The argument is our own.
-(The tests compute some of the ranks from random polynomials, too.)
+necessary: False does not say that a rank is smaller. Every configuration of the lists in dimension
+3 and 4 meets it. The argument is our own. (The tests compute some of the ranks from random
+polynomials, too.)
 
 **The map.** As :math:`H^q(X, O) = H^{q+1}(X, O) = 0`, the Euler sequence makes the first group the
 sum over all rows i of :math:`n_i + 1` copies of :math:`H^q(X, O(e_i))`. The map multiplies each
@@ -67,7 +68,7 @@ from cicy_utils.topology import (
 )
 
 
-def are_maximal(matrix: ArrayLike) -> bool:
+def shown_maximal(matrix: ArrayLike) -> bool:
     """Whether the ranks that the Hodge numbers of one manifold rest on are shown to be maximal.
 
     Args:
@@ -76,7 +77,7 @@ def are_maximal(matrix: ArrayLike) -> bool:
     Raises:
         ValueError: as of :func:`topology.hodge_numbers`.
 
-    >>> are_maximal([[1, 3, 0], [1, 0, 3]])
+    >>> shown_maximal([[1, 3, 0], [1, 0, 3]])
     True
     """
     matrix = checked_matrix(matrix)

@@ -24,12 +24,12 @@ from cicy_utils import files, kaggle_arrays, published, records
 from cicy_utils.archives import Folder, Refused, is_zip, open_zip
 from cicy_utils.data import FILE_NAME, find_bundled, is_complete_list, read_npz
 from cicy_utils.enumeration import canonical_forms
-from cicy_utils.kaggle_arrays import as_keys
 from cicy_utils.validation import Entries, Report, validate
 
 CACHE_VARIABLE = "CICY4_CACHE"
 _CACHE_VERSION = "2"  # another number when the same source would give another list
 _CACHED = ("matrix", "hodge", "positions", "broken", "copies")
+_FORMS_AT_ONCE = 100_000  # matrices in canonical form, which take 32 MB
 
 
 @dataclass(frozen=True)
@@ -162,16 +162,20 @@ def _validated(path: Path) -> tuple[SourceList, Report]:
     entries = read_entries(path)
     report = validate(entries, path)
     matrices, hodge = entries.matrices[report.kept], entries.hodge[report.kept]
+    del entries  # a quarter of a GiB for the complete list
     copies = report.kept[_are_copies(matrices)]
     return SourceList(matrices, hodge, report.kept, report.broken, copies), report
 
 
 def _are_copies(matrices: np.ndarray) -> np.ndarray:
     """Which matrices are earlier ones with rows and columns permuted."""
-    copies = np.ones(len(matrices), dtype=bool)
-    if len(matrices):
-        _, first = np.unique(as_keys(canonical_forms(matrices)), return_index=True)
-        copies[first] = False
+    seen: set[bytes] = set()
+    copies = np.zeros(len(matrices), dtype=bool)
+    for start in range(0, len(matrices), _FORMS_AT_ONCE):
+        for number, form in enumerate(canonical_forms(matrices[start : start + _FORMS_AT_ONCE])):
+            digest = hashlib.blake2b(form, digest_size=16).digest()
+            copies[start + number] = digest in seen
+            seen.add(digest)
     return copies
 
 

@@ -109,7 +109,7 @@ def rests_on_rank(matrix: ArrayLike) -> bool:
     """Whether the Hodge numbers of one manifold rest on a rank, and on its being maximal.
 
     They do where a map that counts, H^q(TA|X) -> H^q(N) with 0 < q < d - 1, joins two groups
-    neither of which is zero; :func:`ranks.are_maximal` shows that it is.
+    neither of which is zero; :func:`ranks.shown_maximal` tells whether it is known to be.
 
     Args, Raises:
         As of :func:`hodge_numbers`.

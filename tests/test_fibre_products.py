@@ -143,7 +143,7 @@ def test_they_have_the_hodge_numbers_of_their_factors(cicy4, products):
     np.testing.assert_array_equal(2 * hodge[:, 1], h11 + h21 - 22)
     resting = list(filter(rests_on_rank, covers))
     assert len(resting) == 160
-    assert all(map(ranks.are_maximal, resting))
+    assert all(map(ranks.shown_maximal, resting))
 
 
 def test_the_same_manifold_is_in_training_and_test_set(cicy4, products):

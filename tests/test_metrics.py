@@ -261,10 +261,9 @@ def test_evaluate_refuses_what_does_not_match():
         evaluate(EXACT, EXACT[:1])
     with pytest.raises(ValueError, match="at least one"):
         evaluate(EXACT[:0], EXACT[:0])
-    with pytest.raises(
-        ValueError, match="labels must be whole numbers; the predictions come first"
-    ):
-        evaluate(EXACT, EXACT + 0.4)
+    for measure in (evaluate, misses):
+        with pytest.raises(ValueError, match="labels must be whole numbers; the predictions come"):
+            measure(EXACT, EXACT + 0.4)
 
 
 def test_constant_prediction_is_the_mode():

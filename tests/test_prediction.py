@@ -136,9 +136,10 @@ def test_weights_that_contradict_their_metadata_are_refused(run, tmp_path, chang
     assert "weights.safetensors" in str(error.value)
 
 
-def test_weights_of_a_network_of_one_s_own_are_told_apart(run, tmp_path):
-    folder = damaged(run, tmp_path, lambda w, m: m.update(model={"name": "My", "layers": "My()"}))
-    with pytest.raises(ValueError, match="of a network of your own: build it"):
+@pytest.mark.parametrize("settings", [{"name": "My", "layers": "My()"}, {"name": "My"}, None])
+def test_weights_of_a_network_of_one_s_own_are_for_its_maker_to_load(run, tmp_path, settings):
+    folder = damaged(run, tmp_path, lambda w, m: m.update(model=settings))
+    with pytest.raises(ValueError, match="where it is a network of your own, build it"):
         load_model(folder)
 
 

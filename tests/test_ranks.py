@@ -14,7 +14,7 @@ TIAN_YAU = [[1, 3, 0], [1, 0, 3]]
 def test_every_threefold():
     resting = [matrix for matrix in enumerate_configurations(3) if rests_on_rank(matrix)]
     assert len(resting) == 48
-    assert all(map(ranks.are_maximal, resting))
+    assert all(map(ranks.shown_maximal, resting))
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ def test_every_threefold():
 def test_every_fourfold(cicy4, step, number):
     resting = [matrix for matrix in cicy4.matrices[::step] if rests_on_rank(matrix)]
     assert len(resting) == number
-    assert all(map(ranks.are_maximal, resting))
+    assert all(map(ranks.shown_maximal, resting))
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_every_fourfold(cicy4, step, number):
     ],
 )
 def test_ranks_of_random_polynomials(matrix, q):
-    assert ranks.are_maximal(matrix)
+    assert ranks.shown_maximal(matrix)
     dimension = tangent_and_normal(np.array(matrix))[0][q]
     assert Manifold(matrix, seed=0).rank(q) == (dimension, dimension)
 
@@ -62,15 +62,15 @@ def test_the_condition_is_sufficient_but_not_necessary():
     matrix = [[2, 0, 0], [2, 1, 0], [0, 2, 2]]
     larger = [[2, 0, 0, 1, 1, 0, 0], [2, 1, 0, 0, 0, 1, 0], [0, 2, 2, 0, 0, 0, 1]]
     assert hodge_numbers(matrix) == hodge_numbers(larger) == (10, 26)
-    assert ranks.are_maximal(matrix)
-    assert not ranks.are_maximal(larger)
+    assert ranks.shown_maximal(matrix)
+    assert not ranks.shown_maximal(larger)
 
 
 def test_without_a_rank_there_is_nothing_to_show():
     assert not rests_on_rank([[6]])
-    assert ranks.are_maximal([[6]])
+    assert ranks.shown_maximal([[6]])
 
 
 def test_refusals():
     with pytest.raises(ValueError, match="sums to 1"):
-        ranks.are_maximal([[1]])
+        ranks.shown_maximal([[1]])

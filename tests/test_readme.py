@@ -65,9 +65,9 @@ def test_a_network_of_one_s_own_trains_as_shown(tmp_path, monkeypatch, capsys):
     )
     monkeypatch.chdir(tmp_path)
     exec(script, {})
-    shown = capsys.readouterr().out
-    assert all(name in shown for name in metrics.DECODINGS)
-    assert (tmp_path / "my_network" / checkpoint.WEIGHTS_FILE).exists()
+    lines = capsys.readouterr().out.splitlines()
+    assert {line.split()[0] for line in lines[-4:]} == set(metrics.DECODINGS)
+    assert (tmp_path / "results" / "mine" / checkpoint.WEIGHTS_FILE).exists()
 
 
 def test_a_network_of_the_paper_s_kinds_needs_a_line(monkeypatch):
