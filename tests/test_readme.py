@@ -46,7 +46,8 @@ PAGES = {
 }
 README, REFERENCE = PAGES["README.md"], PAGES["results/reference/README.md"]
 WORDS = " ".join(README.split())
-BEST, LSTM = "18_graph_64/fast-53", "11_lstm_448/fast-43"
+BEST, LSTM = "18_graph_64/fast-55", "11_lstm_448/fast-43"
+BEFORE = "18_graph_64/fast-53"  # the stage before the best
 QUICKEST = "18_graph_64/fast-51"  # on an H100
 RETRAINED = "14_retraining/Graph-64-d80-fast"
 
@@ -317,12 +318,12 @@ def test_what_the_text_says_of_the_ensemble_is_in_its_file():
     assert first + second == pytest.approx(1)  # and nothing of the LSTM
     every = ensemble()["consistent"]["accuracy_all"]
     sentence = (
-        f"gives {100 * first:.0f} % of the weight to `fast-53`, {100 * second:.0f} % to `fast-51` "
-        f"and none to LSTM-448. Decoded consistently it has all four right for {every:.2f} %"
+        f"gives {100 * first:.0f} % of the weight to `fast-55`, {100 * second:.0f} % to `fast-51` "
+        f"and none to LSTM-448. Decoded consistently it has all four right for {every:.2f} % of "
+        "the test set (the target was 99), and `fast-55` alone for "
+        f"{published(BEST)['consistent']['accuracy_all']:.2f};"
     )
     assert sentence in WORDS
-    alone = published(BEST)["consistent"]["accuracy_all"]
-    assert every <= alone
     assert every > 99  # the target
     gain = (ensemble()["raw"] - published(BEST)["raw"])["accuracy_h22"]
     assert f"raw, it adds {gain:.2f} points to $h^{{2,2}}$" in WORDS
@@ -330,7 +331,7 @@ def test_what_the_text_says_of_the_ensemble_is_in_its_file():
 
 def test_what_the_text_says_of_the_80_split_is_in_its_file():
     record = json.loads((ROOT / "results/reference" / RETRAINED / "metrics.json").read_text())
-    assert record["checkpoint"] == BEST and record["split"]["name"] == "80"
+    assert record["checkpoint"] == BEFORE and record["split"]["name"] == "80"
     before, after = (record["metrics"][part] for part in ("test_before", "test"))
     all_before, all_after = (part["consistent"]["accuracy_all"] for part in (before, after))
     training = record["training"]
@@ -341,7 +342,7 @@ def test_what_the_text_says_of_the_80_split_is_in_its_file():
         f"{all_after:.2f} % and {all_before:.2f} %",
     ):
         assert sentence in WORDS
-    come, came = (accuracies_of(run, "validation")["accuracy_h22"] for run in (BEST, RETRAINED))
+    come, came = (accuracies_of(run, "validation")["accuracy_h22"] for run in (BEFORE, RETRAINED))
     assert f"it comes from {come:.2f} to {came:.2f} %" in " ".join(REFERENCE.split())
     at_80 = paper.published().xs(80, level="split")[ACCURACIES]
     assert (accuracies_of(RETRAINED, "test") > at_80.max()).all()
@@ -519,15 +520,29 @@ def test_what_a_longer_cycle_came_to_is_in_its_file():
         assert sentence in " ".join(REFERENCE.split())
 
 
-def test_what_the_last_stage_came_to_is_in_its_file():
-    validated, learned = (accuracies_of(BEST, part) for part in ("validation", "train"))
-    seconds = pd.read_csv(ROOT / "results/reference" / BEST / "history.csv")["seconds"]
-    for sentence in (
-        f"{validated['accuracy_h22']:.2f} % on the validation set, {learned['accuracy_h22']:.2f} "
-        "on the training set. (It had one of the two cores,",
-        f"where an epoch took {seconds.min():.0f} to {seconds.max():.0f} s.)",
+def test_what_the_last_stages_came_to_is_in_their_files():
+    gains = []
+    for stage, epochs in (
+        (BEFORE, "where an epoch took {} to {} s.)"),
+        (BEST, "for 18 epochs, of {} to {} s:"),
     ):
-        assert sentence in " ".join(REFERENCE.split())
+        record = json.loads((ROOT / "results/reference" / stage / "metrics.json").read_text())
+        validated, learned, known = (
+            accuracies_of(folder, part)["accuracy_h22"]
+            for folder, part in (
+                (stage, "validation"),
+                (stage, "train"),
+                (record["checkpoint"], "validation"),
+            )
+        )
+        gains.append(validated - known)
+        seconds = pd.read_csv(ROOT / "results/reference" / stage / "history.csv")["seconds"]
+        for sentence in (
+            f"{validated:.2f} % on the validation set, {learned:.2f} on the training set.",
+            epochs.format(f"{seconds.min():.0f}", f"{seconds.max():.0f}"),
+        ):
+            assert sentence in " ".join(REFERENCE.split())
+    assert gains[1] < gains[0] / 5  # less than a fifth
 
 
 def hours_of_training(folder: str) -> float:
@@ -580,7 +595,8 @@ def share_of_the_largest_errors() -> str:
 
 
 def share_of_the_sextic() -> str:
-    return f"{float(re.search(r'627[)] ([0-9.]+)', output_of('largest'))[1]):.1f}"
+    found = re.search(r"1,752[)] [(][^)]*[)] ([0-9.]+)", output_of("largest"))
+    return f"{float(found[1]):.1f}"
 
 
 def between(name: str, page: str = README) -> str:
