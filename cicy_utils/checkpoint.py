@@ -108,7 +108,7 @@ def require_same_run(path: Path, saved: dict, current: dict) -> None:
 
 
 def _shown(value: object) -> str:
-    """The layers of a network of one's own may take many lines."""
+    """A value in one line, cut where it is long, as the layers of a network of one's own are."""
     return textwrap.shorten(repr(value).replace("\\n", " "), 200, placeholder=" ...")
 
 
