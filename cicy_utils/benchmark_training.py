@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from cicy_utils import devices, steps, training
+from cicy_utils import devices, optimizers, steps, training
 from cicy_utils.data import MAX_ENTRY, SHAPE, Cicy4, load_cicy4
 from cicy_utils.models import ROWS, HodgeNetwork, build_model, layer_outputs
 from cicy_utils.paper import SPLIT_SIZES
@@ -271,8 +271,8 @@ class Timer:
         if zeros:
             model.graph.entries = Everything
         if fused:
-            optimizer = steps.adamw(model, 0.01)
-            steps.set_learning_rate(optimizer, LEARNING_RATE)
+            optimizer = optimizers.build("adamw", model, 0.01)
+            optimizers.set_learning_rate(optimizer, LEARNING_RATE)
         else:
             optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE)
         loss = steps.HodgeLoss().to(self.place)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 from numbers import Integral
 
 SCHEDULES = ("plateau", "one-cycle")
+OPTIMIZERS = ("adamw", "muon")
 LARGEST_SEED = 2**32 - 1
 # Name here -> name of PyTorch's setting for float32 matrix products on a GPU.
 PRECISIONS = {"float32": "ieee", "tf32": "tf32", "bfloat16": "ieee"}
@@ -25,7 +26,9 @@ class TrainConfig:
     """Settings of a training run; the defaults are the paper's.
 
     Attributes:
-        learning_rate: of AdamW: at the start, or at the top of a one-cycle schedule.
+        optimizer: "adamw", or "muon" for the matrices between hidden layers, see
+            ``optimizers.Muon``; all other weights have AdamW.
+        learning_rate: of the optimizer: at the start, or at the top of a one-cycle schedule.
         batch_size: configurations per step.
         max_epochs: passes through the training set at most.
         patience: stop after more than this many epochs without a better validation loss.
@@ -34,7 +37,7 @@ class TrainConfig:
             epochs, but never below ``min_learning_rate``. "one-cycle": up from zero in a straight
             line during the first tenth of all steps, then down to zero along a cosine.
         plateau_factor, plateau_patience, min_learning_rate: see above.
-        weight_decay: of AdamW, per step and unit of the learning rate.
+        weight_decay: of the optimizer, per step and unit of the learning rate.
         clip_norm: longest gradient that a step uses; None for any.
         scale_targets: let the head's outputs mean standard deviations from the mean of the
             training set, and measure errors in these units, so that h22 does not drown the rest.
@@ -57,6 +60,7 @@ class TrainConfig:
             saved; it always is at the end of one.
     """
 
+    optimizer: str = "adamw"
     learning_rate: float = 0.01
     batch_size: int = 128
     max_epochs: int = 550
@@ -126,8 +130,9 @@ class TrainConfig:
         if not any(weights):
             raise ValueError("loss_weights must not all be 0: nothing would be learned")
         object.__setattr__(self, "loss_weights", weights)
-        if self.schedule not in SCHEDULES:
-            raise ValueError(f"schedule must be one of {list(SCHEDULES)}, not {self.schedule!r}")
+        for name, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
+            if (value := getattr(self, name)) not in known:
+                raise ValueError(f"{name} must be one of {list(known)}, not {value!r}")
         require_names(self.device, self.precision)
 
 

@@ -233,6 +233,11 @@ class GraphBlock(nn.Module):
         ]
         return entries.of_matrices(gelu(self.together(torch.cat(parts, dim=1) / SHRINK)))
 
+    def hidden_matrices(self) -> list[tuple[nn.Parameter, int]]:
+        """The matrices of its layers."""
+        weights = (weight for weight in self.layers.parameters() if weight.ndim == 2)
+        return [(weight, 1) for weight in weights]
+
     def entries(self, matrices: Tensor) -> Filled:
         """What is computed with of int64 (B, 16, 20) matrices."""
         return Filled(matrices) if self.room is None else Padded(matrices, self.room)

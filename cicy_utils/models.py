@@ -157,6 +157,16 @@ class RecurrentBlock(nn.Module):
             bidirectional=spec.bidirectional,
         )
 
+    def hidden_matrices(self) -> list[tuple[nn.Parameter, int]]:
+        """The weights of its gates, but for those that read a row, one above the other."""
+        gates = {nn.GRU: 3, nn.LSTM: 4}[type(self.layers)]
+        named = self.layers.named_parameters()
+        return [
+            (weight, gates)
+            for name, weight in named
+            if name.startswith("weight_") and not name.startswith("weight_ih_l0")
+        ]
+
     def forward(self, inputs: Tensor) -> Tensor:
         _, last = self.layers(inputs)
         if isinstance(last, tuple):  # an LSTM also has the states of its cells
@@ -192,6 +202,15 @@ class HodgeNetwork(nn.Module):
         """The feature blocks, in the order of their features."""
         found = (self.convolutional, self.recurrent, self.graph)
         return [block for block in found if block is not None]
+
+    def hidden_matrices(self) -> list[tuple[nn.Parameter, int]]:
+        """The matrices that lead from hidden features to hidden features, for ``optimizers.Muon``.
+
+        Returns:
+            Weights (m R, C), and of how many matrices (R, C) each consists, one above the other.
+        """
+        found = [block for block in (self.recurrent, self.graph) if block is not None]
+        return [pair for block in found for pair in block.hidden_matrices()]
 
     @property
     def settings(self) -> dict:

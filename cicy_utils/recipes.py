@@ -22,7 +22,16 @@ from cicy_utils.config import PAPER_RECIPE, TrainConfig
 from cicy_utils.metrics import ACCURACIES, EVERY_ACCURACY
 from cicy_utils.records import LIST_SIZE
 
-LOSS_SETTINGS = ("huber_delta", "loss_weights")  # what the notebooks' parameter LOSS may hold
+# What the notebooks' parameter SETTINGS may hold: what has no parameter of its own.
+OTHER_SETTINGS = (
+    "optimizer",
+    "weight_decay",
+    "clip_norm",
+    "huber_delta",
+    "loss_weights",
+    "averaging",
+    "shuffle",
+)
 
 
 @dataclass(frozen=True)
@@ -56,26 +65,28 @@ FAST = Recipe(
     },
     "zeros-first",
 )
-GRAPH = FAST.changed(learning_rate=0.002)
+GRAPH = FAST.changed(
+    optimizer="muon", learning_rate=0.006, huber_delta=0.003, loss_weights=(1, 1, 2, 8)
+)
 RECIPES = {"paper": PAPER, "fast": FAST}
 CROSS_VALIDATED = "LSTM-448"  # the network of the paper's five folds
 OWN = {("fast", "Graph-64"): GRAPH}  # where a network has one of its own
 
 
 def config(
-    recipe: str, model: str = "", *, loss: Mapping[str, Any] | None = None, **changes: Any
+    recipe: str, model: str = "", *, others: Mapping[str, Any] | None = None, **changes: Any
 ) -> TrainConfig:
     """The settings of a network's recipe, with changes; one that is None changes nothing.
 
-    loss: changes of ``LOSS_SETTINGS`` only.
+    others: changes of ``OTHER_SETTINGS`` only.
 
     Raises:
         ValueError: there is no such recipe or setting, or as of ``config.TrainConfig``.
     """
-    loss = loss or {}
-    _require_known(loss, LOSS_SETTINGS, "a loss")
+    others = others or {}
+    _require_known(others, OTHER_SETTINGS, "SETTINGS")
     _require_known(changes, [setting.name for setting in fields(TrainConfig)], "a training")
-    changes = {name: value for name, value in {**changes, **loss}.items() if value is not None}
+    changes = {name: value for name, value in {**changes, **others}.items() if value is not None}
     return TrainConfig(**{**_recipe(recipe, model).settings, **changes})
 
 
@@ -203,24 +214,33 @@ _OF_AN_LSTM: dict[str, Recipe] = {
     "fast, weight decay 0.1": FAST.changed(weight_decay=0.1),
     "fast, weights averaged (0.99)": FAST.changed(averaging=0.99),
     "fast, rows and columns shuffled": FAST.changed(shuffle=True),
+    "fast, Muon": FAST.changed(optimizer="muon"),
+    "fast, Muon, learning rate 0.006": FAST.changed(optimizer="muon", learning_rate=0.006),
     "fast, float32": FAST.changed(precision="float32"),
 }
+_ADAMW = FAST.changed(learning_rate=0.002)  # what the graph network's recipe began from
 # What is tried, by the model that it is tried with.
 CANDIDATES: dict[str, dict[str, Candidate]] = {
     "LSTM-448": {
         name: Candidate(recipe, {"hidden_size": 128}) for name, recipe in _OF_AN_LSTM.items()
     },
     "Graph-64": {
-        "fast, learning rate 0.002": Candidate(GRAPH),
-        "the same, learning rate 0.001": Candidate(GRAPH.changed(learning_rate=0.001)),
-        "the same, learning rate 0.004": Candidate(GRAPH.changed(learning_rate=0.004)),
-        "the same, batch 64": Candidate(GRAPH.changed(batch_size=64)),
-        "the same, Huber delta 0.1": Candidate(GRAPH.changed(huber_delta=0.1)),
-        "the same, weights averaged (0.99)": Candidate(GRAPH.changed(averaging=0.99)),
-        "the same, loss weights 1 1 2 2": Candidate(GRAPH.changed(loss_weights=(1, 1, 2, 2))),
-        "the same, 32 numbers an entry": Candidate(GRAPH, {"hidden_size": 32}),
-        "the same, 6 rounds": Candidate(GRAPH, {"num_layers": 6}),
-        "the same, 18 rounds": Candidate(GRAPH, {"num_layers": 18}),
+        "fast": Candidate(GRAPH),
+        "fast, Huber delta 0.01": Candidate(GRAPH.changed(huber_delta=0.01)),
+        "fast, Huber delta 0.03": Candidate(GRAPH.changed(huber_delta=0.03)),
+        "fast, loss weights 1 1 1 1": Candidate(GRAPH.changed(loss_weights=(1, 1, 1, 1))),
+        "fast, learning rate 0.003": Candidate(GRAPH.changed(learning_rate=0.003)),
+        "fast, learning rate 0.012": Candidate(GRAPH.changed(learning_rate=0.012)),
+        "AdamW, learning rate 0.002": Candidate(_ADAMW),
+        "the same, learning rate 0.001": Candidate(_ADAMW.changed(learning_rate=0.001)),
+        "the same, learning rate 0.004": Candidate(_ADAMW.changed(learning_rate=0.004)),
+        "the same, batch 64": Candidate(_ADAMW.changed(batch_size=64)),
+        "the same, Huber delta 0.1": Candidate(_ADAMW.changed(huber_delta=0.1)),
+        "the same, weights averaged (0.99)": Candidate(_ADAMW.changed(averaging=0.99)),
+        "the same, loss weights 1 1 2 2": Candidate(_ADAMW.changed(loss_weights=(1, 1, 2, 2))),
+        "the same, 32 numbers an entry": Candidate(_ADAMW, {"hidden_size": 32}),
+        "the same, 6 rounds": Candidate(_ADAMW, {"num_layers": 6}),
+        "the same, 18 rounds": Candidate(_ADAMW, {"num_layers": 18}),
     },
 }
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import gc
-import warnings
 from collections.abc import Iterator
 from typing import ClassVar, NamedTuple
 
@@ -18,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cicy_utils import devices
+from cicy_utils import devices, optimizers
 from cicy_utils.data import HODGE_NAMES, MAX_ENTRY, Cicy4
 from cicy_utils.graph import fixed_sizes
 
@@ -126,47 +125,6 @@ def require_outputs(predictions: Tensor, number: int) -> None:
         )
 
 
-def adamw(model: nn.Module, weight_decay: float) -> torch.optim.AdamW:
-    """AdamW for a model on its device, its state made and zero, its learning rate not yet set.
-
-    On a GPU the learning rate is a tensor there, which a recorded graph reads when it runs.
-    """
-    device = next(model.parameters()).device
-    on_gpu = device.type == "cuda"
-    optimizer = torch.optim.AdamW(
-        model.parameters(),
-        lr=torch.zeros((), device=device) if on_gpu else 0.0,
-        weight_decay=weight_decay,
-        fused=True,
-        capturable=on_gpu,
-    )
-    for weight in model.parameters():
-        weight.grad = torch.zeros_like(weight)
-    with warnings.catch_warnings():
-        # Once, an optimizer made for a graph tells that a step of it is not recorded.
-        warnings.filterwarnings("ignore", message=".*constructed with capturable=True")
-        optimizer.step()  # with a learning rate of zero
-    optimizer.zero_grad()
-    for moment in moments(optimizer):
-        moment.zero_()
-    return optimizer
-
-
-def moments(optimizer: torch.optim.Optimizer) -> list[Tensor]:
-    """Every tensor of an optimizer's state, in a fixed order."""
-    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-    return [optimizer.state[w][key] for w in weights for key in sorted(optimizer.state[w])]
-
-
-def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
-    """Set the learning rate; where it is a tensor, in place, so that a graph sees it."""
-    for group in optimizer.param_groups:
-        if isinstance(group["lr"], Tensor):
-            group["lr"].fill_(value)
-        else:
-            group["lr"] = value
-
-
 class TrainStep:
     """What happens to a batch: predictions, loss, gradients, new weights.
 
@@ -224,7 +182,7 @@ class TrainStep:
         """Every tensor that a step changes, or may change: a batch norm's means are buffers."""
         models = [self.model] if self.average is None else [self.model, self.average]
         held = [tensor for m in models for tensor in (*m.parameters(), *m.buffers())]
-        return [*held, *moments(self.optimizer), self.total]
+        return [*held, *optimizers.moments(self.optimizer), self.total]
 
 
 class GraphedStep:
@@ -267,7 +225,7 @@ class GraphedStep:
         try:
             self._record(before, learning_rate)
         finally:
-            set_learning_rate(step.optimizer, learning_rate)
+            optimizers.set_learning_rate(step.optimizer, learning_rate)
             self._restore(before)
 
     def __call__(self, batch: Tensor) -> None:
@@ -288,7 +246,7 @@ class GraphedStep:
                 self._losses(before, step)
             step.optimizer.zero_grad()  # so that the graph makes gradients of its own
             # Not that of the check, which so finds out whether replays follow the learning rate.
-            set_learning_rate(step.optimizer, learning_rate)
+            optimizers.set_learning_rate(step.optimizer, learning_rate)
             self._capture()
             replayed = self._losses(before, self)
         if not np.allclose(eager, replayed, rtol=GRAPH_TOLERANCE, atol=0, equal_nan=True):
@@ -317,7 +275,7 @@ class GraphedStep:
     def _losses(self, before: list[Tensor], step: TrainStep | GraphedStep) -> list[float]:
         """The losses of the first few steps from where the training stands."""
         self._restore(before)
-        set_learning_rate(self.step.optimizer, CHECK_LEARNING_RATE)
+        optimizers.set_learning_rate(self.step.optimizer, CHECK_LEARNING_RATE)
         self.step.total.zero_()
         losses = []
         for _ in range(WARM_UP_STEPS):

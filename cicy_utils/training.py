@@ -31,7 +31,17 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from cicy_utils import checkpoint, devices, files, interrupts, lease, places, records, steps
+from cicy_utils import (
+    checkpoint,
+    devices,
+    files,
+    interrupts,
+    lease,
+    optimizers,
+    places,
+    records,
+    steps,
+)
 from cicy_utils.config import MAY_DIFFER_ON_RESUMING, TrainConfig
 from cicy_utils.data import HODGE_NAMES, SHAPE, Cicy4, checksum
 from cicy_utils.devices import device_name, matrix_precision, resolve_device
@@ -136,8 +146,8 @@ def fit(
         ValueError: the folder holds a run with another model, data, split, recipe or, if they
             were trained before, other weights to start from; or they were trained on some
             configuration that is now to validate or test them; or the split does not fit the
-            data; or device or precision are not to be had here; or targets are to be scaled and
-            the model cannot.
+            data; or device or precision are not to be had here; or targets are to be scaled, or
+            the optimizer is to be Muon, and the model cannot.
         lease.Held: another process trains in the folder.
         FloatingPointError: a loss is infinite or not a number; the files of the run stay as they
             were last saved, with numbers only.
@@ -328,8 +338,8 @@ class Training:
                 _scale_targets(self.model, run.data.hodge[run.split.train], fresh)
             units = self.model.target_scale.clone() if config.scale_targets else None
             self.loss = steps.HodgeLoss(units, config.loss_weights, config.huber_delta).to(device)
-            self.optimizer = steps.adamw(self.model, config.weight_decay)
-            steps.set_learning_rate(self.optimizer, config.learning_rate)
+            self.optimizer = optimizers.build(config.optimizer, self.model, config.weight_decay)
+            optimizers.set_learning_rate(self.optimizer, config.learning_rate)
             self.plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
                 self.optimizer,
                 factor=config.plateau_factor,
@@ -422,7 +432,7 @@ class Training:
     def _take_step(self) -> None:
         """Train on the next batch of the epoch."""
         if self.config.schedule == "one-cycle":
-            steps.set_learning_rate(self.optimizer, self.learning_rate(self.position))
+            optimizers.set_learning_rate(self.optimizer, self.learning_rate(self.position))
         self.take(self.batches[self.position])
         self.position += 1
         if self.progress.step():
@@ -501,7 +511,7 @@ class Training:
             "weights": self.model.state_dict(),
             "average": self.step.average.state_dict() if self.step.average else None,
             "best_weights": self.best_weights,
-            "moments": steps.moments(self.optimizer),
+            "moments": optimizers.moments(self.optimizer),
             "learning_rate": float(self.optimizer.param_groups[0]["lr"]),
             "plateau": self.plateau.state_dict(),
             "generator": self.epoch_generator if inside else self.generator.get_state(),
@@ -526,11 +536,12 @@ class Training:
         if self.step.average is not None:
             self.step.average.load_state_dict(state["average"])
         with torch.no_grad():
-            for tensor, value in zip(steps.moments(self.optimizer), state["moments"], strict=True):
+            moments = optimizers.moments(self.optimizer)
+            for tensor, value in zip(moments, state["moments"], strict=True):
                 tensor.copy_(value)
             self.step.total.copy_(state["total"])
         self.plateau.load_state_dict(state["plateau"])
-        steps.set_learning_rate(self.optimizer, state["learning_rate"])
+        optimizers.set_learning_rate(self.optimizer, state["learning_rate"])
         self.generator.set_state(state["generator"])
         self.history, self.best_weights = list(state["history"]), state["best_weights"]
         self.position, self.elapsed = state["position"], state["elapsed"]
@@ -668,6 +679,7 @@ def write_results(run_dir: Path, state: dict, with_weights: bool = True) -> None
 def _identify(run: Run) -> tuple[dict, np.ndarray]:
     """The identity of a run and the mask of all that its weights will have been trained on."""
     resolve_device(run.config.device, run.config.precision)
+    optimizers.require_for(run.config.optimizer, run.model)
     identity = run_identity(run.model, run.data, run.split, run.config)
     if run.config.scale_targets and not hasattr(run.model, "target_scale"):
         raise ValueError(

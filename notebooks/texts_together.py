@@ -30,7 +30,7 @@ LEARNING_RATE = None  # @recipe: @rate
 BATCH_SIZE = None  # configurations a step; @recipe: @batch_size
 MAX_EPOCHS = None  # passes through the training set at most; @recipe: @max_epochs
 PATIENCE = None  # epochs without a better validation loss before it stops; @recipe: @patience
-LOSS = {}  # @recipe: {"huber_delta": @delta, "loss_weights": [1, 1, 1, 1]}"""
+SETTINGS = {}  # others; @recipe: {"optimizer": "@optimizer", "huber_delta": @delta, ...}"""
 
 SHAPE = """HIDDEN_SIZE = None  # size of the recurrent layers; None: the model's own
 NUM_LAYERS = 2  # recurrent layers on top of each other
@@ -72,7 +72,7 @@ cicy4 = data.load_cicy4(SOURCE, layout=LAYOUT or recipes.layout(RECIPE), subset=
 changes = dict(learning_rate=LEARNING_RATE, batch_size=BATCH_SIZE, max_epochs=MAX_EPOCHS)
 changes |= dict(patience=PATIENCE, seed=SEED)
 place = dict(device=DEVICE, precision=PRECISION, max_hours=MAX_HOURS)
-config = recipes.config(RECIPE, MODEL, **changes, **place, loss=LOSS)
+config = recipes.config(RECIPE, MODEL, **changes, **place, others=SETTINGS)
 shape = dict(hidden_size=HIDDEN_SIZE, num_layers=NUM_LAYERS, bidirectional=BIDIRECTIONAL)
 runs = dict(run_dir=run_dir, notebook=NOTEBOOK, split_seed=SPLIT_SEED, recipe=RECIPE)
 record = cross_validation.train_fold(MODEL, FOLD, cicy4, config, **runs, **shape)
@@ -165,7 +165,7 @@ checkpoint = retraining.load_checkpoint(folder, cicy4, split, model=before)
 changes = dict(learning_rate=LEARNING_RATE, batch_size=BATCH_SIZE, max_epochs=MAX_EPOCHS)
 changes |= dict(patience=PATIENCE, min_learning_rate=MIN_LEARNING_RATE, seed=SEED)
 place = dict(device=DEVICE, precision=PRECISION, max_hours=MAX_HOURS)
-config = recipes.config(RECIPE, checkpoint.model.name, **changes, **place, loss=LOSS)
+config = recipes.config(RECIPE, checkpoint.model.name, **changes, **place, others=SETTINGS)
 names = dict(retrain=RETRAIN, notebook=NOTEBOOK, recipe=RECIPE)
 record = retraining.run(checkpoint, cicy4, split, config, run_dir, **names)
 label = record["label"]"""

@@ -16,7 +16,7 @@ SUBSET = None  # number of configurations
 SEED = 42  # of the training
 LEARNING_RATE = 0.01  # at the start
 LAYOUT = "stored"  # order of the rows
-LOSS = {}  # of the training
+SETTINGS = {}  # of the training
 MAX_HOURS = None  # for the training
 RUN_DIR = None  # where to write
 """

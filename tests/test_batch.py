@@ -107,7 +107,7 @@ def test_parameters_reach_the_notebook_and_its_folder(finished):
         "SEED": 42,
         "LEARNING_RATE": 0.01,
         "LAYOUT": "stored",
-        "LOSS": {},
+        "SETTINGS": {},
     }
     assert sorted(path.name for path in folder.iterdir()) == [
         ".begun",
@@ -360,7 +360,11 @@ if calls.read_text() == "x":
         ({"SEED": None}, {}, "SEED is a whole number, not None"),
         ({"LEARNING_RATE": "fast"}, {}, "LEARNING_RATE is a number, not 'fast'"),
         ({"LAYOUT": 3}, {}, "LAYOUT is text, not 3"),
-        ({"LOSS": 0.5}, {}, r"LOSS is a dictionary such as \{'huber_delta': 0.01\}, not 0.5"),
+        (
+            {"SETTINGS": 0.5},
+            {},
+            r"SETTINGS is a dictionary such as \{'huber_delta': 0.01\}, not 0.5",
+        ),
         ({}, {"EPOCHS": "3"}, "has a parameter EPOCHS; they have SUBSET, SEED"),
         ({}, {"SEED": "many"}, "SEED is a whole number, not 'many'"),
         ({}, {"SEED": "1.5"}, "SEED is a whole number, not 1.5"),
@@ -377,7 +381,7 @@ def test_wrong_parameters_are_refused_before_anything_runs(tmp_path, values, ove
 def test_right_parameters_are_taken(tmp_path):
     project = Project(tmp_path, {"00_good": GOOD})
     overrides = {"LEARNING_RATE": "1", "LAYOUT": "descending", "SUBSET": "None", "SEED": "3"}
-    overrides["LOSS"] = "{'huber_delta': 0.01}"
+    overrides["SETTINGS"] = "{'huber_delta': 0.01}"
     (task,) = project.plan({"SUBSET": 9}, overrides=overrides)
     folder = project.folder("00_good", "seed-3").resolve()
     assert task.injected == {
@@ -385,7 +389,7 @@ def test_right_parameters_are_taken(tmp_path):
         "LEARNING_RATE": 1,
         "LAYOUT": "descending",
         "SEED": 3,
-        "LOSS": {"huber_delta": 0.01},
+        "SETTINGS": {"huber_delta": 0.01},
         "RUN_DIR": str(folder),
     }
     assert task.run_dir == folder
@@ -402,7 +406,7 @@ def test_right_parameters_are_taken(tmp_path):
         ("SEEDS", "[42, -1]", "12_lstm_456: seed must be an integer, at least 0, not -1"),
         ("DEVICE", "gpu", "device must be auto, cpu, cuda or cuda:N, not 'gpu'"),
         ("PRECISION", "fp16", "precision must be one of .*, not 'fp16'"),
-        ("LOSS", "{'loss_weights': [1, 1]}", "loss_weights must be four numbers"),
+        ("SETTINGS", "{'loss_weights': [1, 1]}", "loss_weights must be four numbers"),
         ("MAX_EPOCHS", "0", "max_epochs must be an integer, at least 1, not 0"),
     ],
 )
@@ -522,8 +526,8 @@ def test_a_variant_can_be_chosen_by_its_parameter(tmp_path):
     ]
     for wrong, message in (
         ({"RECIPE": "fats"}, "there is no recipe 'fats'"),
-        ({"LOSS": "{'delta': 0.1}"}, "a loss has no setting delta"),
-        ({"LOSS": "{'huber_delta': 'x'}"}, "huber_delta"),
+        ({"SETTINGS": "{'delta': 0.1}"}, "SETTINGS has no setting delta"),
+        ({"SETTINGS": "{'huber_delta': 'x'}"}, "huber_delta"),
     ):
         with pytest.raises(ValueError, match=message):
             plan(["13"], **wrong)

@@ -46,6 +46,7 @@ def test_settings_out_of_range_are_refused(setting, value):
 
 def test_the_defaults_are_the_papers_and_unknown_settings_are_errors():
     assert dataclasses.asdict(TrainConfig()) == {
+        "optimizer": "adamw",
         "learning_rate": 0.01,
         "batch_size": 128,
         "max_epochs": 550,

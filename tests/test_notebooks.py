@@ -35,7 +35,9 @@ RECIPE = {
 LIST = {"SOURCE": "bundled", "LAYOUT": "stored", "SUBSET": None}
 NETWORK = {"HIDDEN_SIZE": None, "NUM_LAYERS": 2, "BIDIRECTIONAL": False}
 OWN_RECIPE = ("LAYOUT", "LEARNING_RATE", "BATCH_SIZE", "MAX_EPOCHS", "PATIENCE")
-TRAINING_PARAMETERS = LIST | RECIPE | dict.fromkeys(OWN_RECIPE) | {"RECIPE": "paper", "LOSS": {}}
+TRAINING_PARAMETERS = (
+    LIST | RECIPE | dict.fromkeys(OWN_RECIPE) | {"RECIPE": "paper", "SETTINGS": {}}
+)
 MODEL_PARAMETERS = TRAINING_PARAMETERS | NETWORK | {"SEEDS": [42], "CHECKPOINT": None}
 DATA_PARAMETERS = {
     "SOURCE": "bundled",
@@ -226,7 +228,7 @@ def test_a_fold_of_our_own_network_keeps_its_recipe_when_it_is_retrained(execute
 @pytest.mark.notebooks
 def test_a_model_with_two_seeds_and_another_shape(execute, tmp_path):
     given = profiles.PROFILES["smoke"]["model"] | {"SEEDS": [3, 4], "MAX_EPOCHS": 1}
-    given |= {"LOSS": {"huber_delta": 0.5, "loss_weights": [1, 1, 2, 4]}}
+    given |= {"SETTINGS": {"huber_delta": 0.5, "loss_weights": [1, 1, 2, 4]}}
     given |= {"HIDDEN_SIZE": 6, "NUM_LAYERS": 1, "BIDIRECTIONAL": True}
     first, second = tmp_path / "09_lstm_400" / "seed-3", tmp_path / "09_lstm_400" / "seed-4"
     executed = execute("09_lstm_400", given | {"RUN_DIR": str(first)})

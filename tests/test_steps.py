@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from cicy_utils import devices, prediction, reference, steps, topology
+from cicy_utils import devices, optimizers, prediction, reference, steps, topology
 from cicy_utils.data import load_cicy4
 from cicy_utils.graph import Padded, fixed_sizes, room_for
 from cicy_utils.models import HodgeNetwork, ModelSpec, build_model
@@ -22,30 +22,10 @@ def source():
 
 def make_step(source, model=None, **settings):
     model = model or build_model("LSTM-448", hidden_size=6, seed=1).to(source.hodge.device)
-    optimizer = steps.adamw(model, 0.01)
-    steps.set_learning_rate(optimizer, 0.01)
+    optimizer = optimizers.build("adamw", model, 0.01)
+    optimizers.set_learning_rate(optimizer, 0.01)
     loss = steps.HodgeLoss().to(source.hodge.device)
     return steps.TrainStep(model, source, loss, optimizer, **settings)
-
-
-def test_a_fresh_optimizer_takes_the_first_step_of_any_other():
-    torch.manual_seed(0)
-    own, other = nn.Linear(5, 4), nn.Linear(5, 4)
-    other.load_state_dict(own.state_dict())
-    optimizers = [
-        steps.adamw(own, 0.1),
-        torch.optim.AdamW(other.parameters(), lr=0.02, weight_decay=0.1),
-    ]
-    assert all(not moment.any() for moment in steps.moments(optimizers[0]))
-    steps.set_learning_rate(optimizers[0], 0.02)
-    inputs = torch.rand(3, 7, 5)
-    for batch in inputs:
-        for model, optimizer in zip((own, other), optimizers, strict=True):
-            optimizer.zero_grad()
-            model(batch).square().mean().backward()
-            optimizer.step()
-    for weight, expected in zip(own.parameters(), other.parameters(), strict=True):
-        torch.testing.assert_close(weight, expected)
 
 
 def test_the_default_loss_is_the_papers():
@@ -272,7 +252,7 @@ def test_replays_agree_within_a_thousandth(
 ):
     """At whatever learning rate a training stands, which keeps it."""
     step = as_on_a_gpu
-    steps.set_learning_rate(step.optimizer, learning_rate)
+    optimizers.set_learning_rate(step.optimizer, learning_rate)
 
     def replay(batch):
         before = step.total.clone()
@@ -286,10 +266,10 @@ def test_replays_agree_within_a_thousandth(
 
 def test_a_replay_that_ignores_the_learning_rate_is_found(source, as_on_a_gpu, monkeypatch):
     step = as_on_a_gpu
-    steps.set_learning_rate(step.optimizer, 0.01)
+    optimizers.set_learning_rate(step.optimizer, 0.01)
 
     def replay(batch):
-        steps.set_learning_rate(step.optimizer, 0.01)  # as recorded
+        optimizers.set_learning_rate(step.optimizer, 0.01)  # as recorded
         step(batch)
 
     monkeypatch.setattr(steps.GraphedStep, "_record", Recorder(monkeypatch, replay).attach(step))
@@ -411,7 +391,7 @@ def test_on_a_gpu_a_step_from_trained_weights_is_recorded():
     gpu = torch.device("cuda")
     source = steps.to_device(load_cicy4(layout=metadata["data"]["layout"]), gpu)
     loss = steps.HodgeLoss(source.hodge.float().std(dim=0), (1, 1, 2, 8), 0.003).to(gpu)
-    optimizer = steps.adamw(model.to(gpu), 0.01)
+    optimizer = optimizers.build("adamw", model.to(gpu), 0.01)
     step = steps.TrainStep(model, source, loss, optimizer)
     with devices.matrix_precision("float32"):
         assert isinstance(steps.fastest_step(step, 128), steps.GraphedStep)
@@ -427,14 +407,14 @@ def test_on_a_gpu_replays_agree_with_eager_steps(source, name, averaged):
     losses, averages = [], []
     for make in (steps.GraphedStep, lambda step, _size: step):
         model = build_model(name, seed=1).to(gpu)
-        optimizer = steps.adamw(model, 0.01)
+        optimizer = optimizers.build("adamw", model, 0.01)
         step = steps.TrainStep(
             model, source, steps.HodgeLoss().to(gpu), optimizer, averaged=averaged
         )
         batches = [(torch.arange(16, device=gpu) + number) % 40 for number in range(50)]
         with devices.matrix_precision("float32"):
             take = make(step, 16)
-            steps.set_learning_rate(optimizer, 1e-3)
+            optimizers.set_learning_rate(optimizer, 1e-3)
             # Python waits for nothing within an epoch, but for how much a graph has to compute
             # where that is not recorded.
             waits = name == "Graph-64" and take is step

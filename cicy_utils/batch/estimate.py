@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from cicy_utils import devices, models, recipes, splits, steps
+from cicy_utils import devices, models, optimizers, recipes, splits, steps
 from cicy_utils.batch.tasks import Task
 from cicy_utils.config import TrainConfig
 from cicy_utils.data import SHAPE, Cicy4
@@ -103,7 +103,7 @@ def samples_per_second(task: Task) -> tuple[float, str]:
     batch = torch.arange(batch_size, device=device)
     with devices.matrix_precision(settings["PRECISION"]):
         model = _network(task).to(device)
-        optimizer = steps.adamw(model, weight_decay=0.0)
+        optimizer = optimizers.build(_recipe(task).optimizer, model, weight_decay=0.0)
         loss = steps.HodgeLoss().to(device)
         step = steps.TrainStep(model, source, loss, optimizer, precision=settings["PRECISION"])
         take = steps.fastest_step(step, batch_size)

@@ -291,7 +291,7 @@ def check_values(notebook: str, settings: Mapping[str, Any]) -> None:
     try:
         for seed in settings.get("SEEDS", [settings.get("SEED")]):
             own = given | {"seed": seed}
-            recipes.config(settings.get("RECIPE", "paper"), loss=settings.get("LOSS"), **own)
+            recipes.config(settings.get("RECIPE", "paper"), others=settings.get("SETTINGS"), **own)
     except ValueError as error:
         raise ValueError(f"{notebook}: {error}") from None
     if (layout := settings.get("LAYOUT")) not in (None, *LAYOUTS):
