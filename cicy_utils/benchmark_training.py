@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.utils.data import DataLoader, Dataset
 
 from cicy_utils import devices, optimizers, steps, training
@@ -265,16 +266,17 @@ class Timer:
         self.place = torch.device(case.device)
         self.source = steps.to_device(data, self.place)
 
-    def step(self, *, fused: bool = True, zeros: bool = False) -> steps.TrainStep:
-        """An eager step; with AdamW fused or not, and with or without zeros in a graph network."""
+    def step(
+        self,
+        *,
+        optimizer: Callable[[HodgeNetwork], Optimizer | PlainMuon] | None = None,
+        zeros: bool = False,
+    ) -> steps.TrainStep:
+        """An eager step; by fused AdamW or another, and with or without zeros in a graph."""
         model = self.case.build()
         if zeros:
             model.graph.entries = Everything
-        if fused:
-            optimizer = optimizers.build("adamw", model, 0.01)
-            optimizers.set_learning_rate(optimizer, LEARNING_RATE)
-        else:
-            optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE)
+        optimizer = (optimizer or partial(_ours, "adamw"))(model)
         loss = steps.HodgeLoss().to(self.place)
         return steps.TrainStep(model, self.source, loss, optimizer, precision=self.case.precision)
 
@@ -299,11 +301,42 @@ class Timer:
             return batch_size * self.size.steps / (time.perf_counter() - start)
 
 
+def _plain_adamw(model: HodgeNetwork) -> Optimizer:
+    return torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE)
+
+
+def _ours(name: str, model: HodgeNetwork) -> Optimizer:
+    optimizer = optimizers.build(name, model, 0.01)
+    optimizers.set_learning_rate(optimizer, LEARNING_RATE)
+    return optimizer
+
+
+class PlainMuon:
+    """PyTorch's Muon for the hidden matrices of a graph network, and its AdamW for the rest."""
+
+    def __init__(self, model: HodgeNetwork) -> None:
+        hidden = [weight for weight, _ in model.hidden_matrices()]
+        taken = {id(weight) for weight in hidden}
+        rest = [weight for weight in model.parameters() if id(weight) not in taken]
+        self.both = (
+            torch.optim.Muon(hidden, lr=LEARNING_RATE, adjust_lr_fn="match_rms_adamw"),
+            torch.optim.AdamW(rest, lr=LEARNING_RATE, fused=True),
+        )
+
+    def zero_grad(self) -> None:
+        for optimizer in self.both:
+            optimizer.zero_grad()
+
+    def step(self) -> None:
+        for optimizer in self.both:
+            optimizer.step()
+
+
 def step_variants(timer: Timer, notes: list[str]) -> dict[str, Callable[[], float]]:
     """Variants of a training step, each measured by a function that returns its rate."""
 
     def fetching() -> Callable[[Tensor], object]:
-        step = timer.step(fused=False)
+        step = timer.step(optimizer=_plain_adamw)
 
         def step_and_fetch(batch: Tensor) -> float:
             step(batch)
@@ -313,7 +346,9 @@ def step_variants(timer: Timer, notes: list[str]) -> dict[str, Callable[[], floa
 
     variants = {
         "list on the device, loss fetched in every step": lambda: timer.rate(fetching),
-        "loss fetched once an epoch": lambda: timer.rate(lambda: timer.step(fused=False)),
+        "loss fetched once an epoch": lambda: timer.rate(
+            lambda: timer.step(optimizer=_plain_adamw)
+        ),
         "fused AdamW": lambda: timer.rate(timer.step),
     }
     if timer.place.type == "cuda":
@@ -366,11 +401,21 @@ def graph_variants(timer: Timer, notes: list[str]) -> dict[str, Callable[[], flo
     """The same of the graph network."""
     everything, filled = "all 320 entries", "those that are not zero"
     eager = {everything: lambda: timer.rate(lambda: timer.step(zeros=True))}
+    theirs, muon = "Muon, matrix by matrix", "Muon, all matrices of a shape at once"
+    ours = partial(_ours, "muon")
     if timer.place.type == "cpu":
-        return eager | {filled: lambda: timer.rate(timer.step)}
+        return eager | {
+            filled: lambda: timer.rate(timer.step),
+            theirs: lambda: timer.rate(lambda: timer.step(optimizer=PlainMuon)),
+            muon: lambda: timer.rate(lambda: timer.step(optimizer=ours)),
+        }
     return eager | {
-        f"{entries}, one CUDA graph": partial(timer.rate, partial(_recorded, timer, notes, zeros))
-        for entries, zeros in ((everything, True), (filled, False))
+        f"{variant}, one CUDA graph": partial(timer.rate, partial(_recorded, timer, notes, **how))
+        for variant, how in {
+            everything: {"zeros": True},
+            filled: {},
+            muon: {"optimizer": ours},
+        }.items()
     }
 
 
@@ -380,9 +425,9 @@ def _epochs_rate(timer: Timer, notes: list[str], models: int) -> float:
     return models * n / many_epochs(timer.case, timer.data, epoch_split(n), notes, models)
 
 
-def _recorded(timer: Timer, notes: list[str], zeros: bool = False) -> Callable[[Tensor], object]:
+def _recorded(timer: Timer, notes: list[str], **how: Any) -> Callable[[Tensor], object]:
     with _listening(notes, timer.case):
-        return steps.fastest_step(timer.step(zeros=zeros), timer.case.batch_size)
+        return steps.fastest_step(timer.step(**how), timer.case.batch_size)
 
 
 def benchmark_growth(sizes: dict[str, Sizes], notes: list[str]) -> Iterator[dict[str, Any]]:

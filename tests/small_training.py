@@ -22,6 +22,7 @@ EVERY_STEP = 1e-9  # minutes between two saves
 RECIPES = {
     "plateau": {"patience": 2, "plateau_patience": 0},
     "one-cycle": {
+        "optimizer": "muon",
         "schedule": "one-cycle",
         "averaging": 0.9,
         "shuffle": True,

@@ -28,6 +28,7 @@ from cicy_utils.config import TrainConfig
         ("max_hours", 0),
         ("save_minutes", 0),
         ("schedule", "cosine"),
+        ("optimizer", "sgd"),
         ("weight_decay", -0.1),
         ("clip_norm", 0),
         ("huber_delta", 0),

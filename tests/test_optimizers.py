@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from cicy_utils import optimizers
+from cicy_utils.models import build_model
 
 
 def test_adamw_takes_the_steps_of_pytorchs():
@@ -70,3 +71,53 @@ def test_orthogonal_matrices_keep_their_singular_vectors(shape):
     symmetric = turned.mT @ matrices
     torch.testing.assert_close(symmetric, symmetric.mT, rtol=1e-3, atol=0.2)
     assert not optimizers.orthogonal(torch.zeros(shape)).any()
+
+
+def test_a_learning_rate_in_a_tensor_is_the_same():
+    """As on a GPU, where a recorded graph reads it."""
+    moved = []
+    for in_a_tensor in (False, True):
+        torch.manual_seed(0)
+        weight, bias = nn.Parameter(torch.randn(6, 6)), nn.Parameter(torch.randn(6))
+        others = optimizers.adamw([bias], weight_decay=0.1)
+        if in_a_tensor:
+            others.param_groups[0]["lr"] = torch.zeros(())
+        optimizer = optimizers.Muon([(weight, 1)], others)
+        assert len({id(group["lr"]) for group in optimizer.param_groups}) == 1 + in_a_tensor
+        for rate in (0.1, 0.01):
+            optimizers.set_learning_rate(optimizer, rate)
+            weight.grad, bias.grad = torch.randn(6, 6), torch.randn(6)
+            optimizer.step()
+        moved.append((weight.detach(), bias.detach()))
+    for one, other in zip(*moved, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "expected"),
+    [
+        ("LSTM-448", {}, [(1792, 448, 4)] * 3),
+        ("CNN-GRU-384", {"num_layers": 1}, [(1152, 384, 3)]),
+        (
+            "ResNet-GRU-256",
+            {"bidirectional": True},
+            [*[(768, 256, 3)] * 2, *[(768, 512, 3), (768, 256, 3)] * 2],
+        ),
+        ("Graph-64", {}, [(64, 64, 1)] * 60),
+    ],
+)
+def test_hidden_matrices_lead_from_hidden_layer_to_hidden_layer(name, shape, expected):
+    model = build_model(name, **shape)
+    assert [(*weight.shape, number) for weight, number in model.hidden_matrices()] == expected
+    moments = optimizers.moments(optimizers.build("muon", model, 0.01))
+    weights = sum(weight.numel() for weight, _ in model.hidden_matrices())
+    others = sum(weight.numel() for weight in model.parameters()) - weights
+    assert sum(moment.numel() for moment in moments if moment.ndim) == weights + 2 * others
+    assert not any(moment.any() for moment in moments)
+
+
+def test_what_cannot_be_had_is_refused():
+    with pytest.raises(ValueError, match=r"^optimizer must be one of "):
+        optimizers.build("sgd", build_model("Graph-64"), 0.01)
+    with pytest.raises(ValueError, match=r"^a Linear does not tell which of its weights"):
+        optimizers.build("muon", nn.Linear(3, 3), 0.01)

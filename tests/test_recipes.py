@@ -23,12 +23,13 @@ def test_what_is_none_is_the_recipes_own():
     assert config.scale_targets is True
     with pytest.raises(ValueError, match="no recipe 'slow'; choose one of paper, fast"):
         recipes.config("slow")
-    with pytest.raises(ValueError, match="no setting delta, rate; it has learning_rate,"):
+    with pytest.raises(ValueError, match="no setting delta, rate; it has optimizer,"):
         recipes.config("fast", delta=0.01, rate=1)
 
 
 def test_a_network_may_have_a_recipe_of_its_own():
-    assert recipes.config("fast", "Graph-64").learning_rate == 0.002
+    assert recipes.config("fast", "Graph-64").optimizer == "muon"
+    assert recipes.config("fast", "Graph-64").learning_rate == 0.006
     assert recipes.config("fast", "Graph-64", learning_rate=0.1).learning_rate == 0.1
     assert recipes.config("fast", "LSTM-448") == recipes.config("fast")
     assert recipes.config("paper", "Graph-64") == TrainConfig()
@@ -38,14 +39,17 @@ def test_a_network_may_have_a_recipe_of_its_own():
             assert getattr(config, name) == value
 
 
-def test_the_loss_changes_nothing_but_the_loss():
-    config = recipes.config("fast", loss={"huber_delta": 0.01, "loss_weights": None}, seed=7)
+def test_other_settings_are_those_that_no_parameter_of_the_notebooks_has():
+    others = {"huber_delta": 0.01, "optimizer": "muon", "loss_weights": None}
     fast = recipes.config("fast", seed=7)
-    assert config == dataclasses.replace(fast, huber_delta=0.01)
-    assert recipes.config("fast", loss={}, seed=7) == fast
-    message = "a loss has no setting batch_size, seed; it has huber_delta, loss_weights"
+    expected = dataclasses.replace(fast, huber_delta=0.01, optimizer="muon")
+    assert recipes.config("fast", others=others, seed=7) == expected
+    assert recipes.config("fast", others={}, seed=7) == fast
+    message = "SETTINGS has no setting batch_size, seed; it has optimizer, "
     with pytest.raises(ValueError, match=message):
-        recipes.config("fast", loss={"seed": 1, "batch_size": 7, "huber_delta": 1})
+        recipes.config("fast", others={"seed": 1, "batch_size": 7, "huber_delta": 1})
+    with pytest.raises(ValueError, match=r"^SETTINGS is a dict of optimizer, "):
+        recipes.config("fast", others=0.5)
 
 
 @pytest.mark.parametrize(
@@ -84,8 +88,10 @@ def test_the_label_of_the_fast_recipe_names_it_and_its_changes():
         905_684, recipes.config("fast"), recipe=fast, changes=["the fast recipe"]
     )
     assert label == "changed recipe: the fast recipe"
-    own = recipes.config("fast", learning_rate=0.002)
+    own = recipes.config("fast", "Graph-64")
     assert records.run_label(905_684, own, recipe=recipes.settings("fast", "Graph-64")) == ""
+    label = records.run_label(905_684, own, recipe=fast)
+    assert "optimizer muon instead of adamw, learning rate 0.006 instead of 0.012" in label
     assert recipes.settings("paper", "Graph-64") == recipes.settings("paper")
     changed = recipes.config("fast", loss_weights=(1, 1, 2, 4), scale_targets=False)
     label = records.run_label(905_684, changed, recipe=fast)
@@ -115,7 +121,7 @@ def test_an_exploration_is_a_table_of_every_candidate_and_seed(tmp_path, monkeyp
 def test_other_networks_are_explored_in_shapes_of_their_own(tmp_path, monkeypatch, capsys):
     build, built = models.build_model, []
     monkeypatch.setattr(models, "build_model", lambda *a, **k: built.append(k) or build(*a, **k))
-    names = ["fast, learning rate 0.002", "the same, 6 rounds"]
+    names = ["fast", "the same, 6 rounds"]
     arguments = ["--model", "Graph-64", "--subset", "100", "--epochs", "1", "--seeds", "1"]
     recipes.main([*arguments, "--only", *names, "--folder", str(tmp_path)])
     assert built == [{"seed": 1}, {"num_layers": 6, "seed": 1}]

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from cicy_utils import devices, optimizers, prediction, reference, steps, topology
+from cicy_utils import config, devices, optimizers, prediction, reference, steps, topology
 from cicy_utils.data import load_cicy4
 from cicy_utils.graph import Padded, fixed_sizes, room_for
 from cicy_utils.models import HodgeNetwork, ModelSpec, build_model
@@ -384,14 +384,15 @@ def test_on_a_gpu_a_step_is_that_of_a_cpu(source, recurrent, hidden_size):
 
 
 @on_a_gpu
-def test_on_a_gpu_a_step_from_trained_weights_is_recorded():
+@pytest.mark.parametrize("optimizer", config.OPTIMIZERS)
+def test_on_a_gpu_a_step_from_trained_weights_is_recorded(optimizer):
     """Rounding is a larger share of their losses than of those of fresh ones."""
     *_, folder = reference.find()
     model, metadata = prediction.load_model(folder)
     gpu = torch.device("cuda")
     source = steps.to_device(load_cicy4(layout=metadata["data"]["layout"]), gpu)
     loss = steps.HodgeLoss(source.hodge.float().std(dim=0), (1, 1, 2, 8), 0.003).to(gpu)
-    optimizer = optimizers.build("adamw", model.to(gpu), 0.01)
+    optimizer = optimizers.build(optimizer, model.to(gpu), 0.01)
     step = steps.TrainStep(model, source, loss, optimizer)
     with devices.matrix_precision("float32"):
         assert isinstance(steps.fastest_step(step, 128), steps.GraphedStep)
@@ -399,15 +400,17 @@ def test_on_a_gpu_a_step_from_trained_weights_is_recorded():
 
 @on_a_gpu
 @pytest.mark.parametrize("name", ["LSTM-448", "CNN-LSTM-400", "ResNet-GRU-400", "Graph-64"])
-@pytest.mark.parametrize("averaged", [False, True])
-def test_on_a_gpu_replays_agree_with_eager_steps(source, name, averaged):
+@pytest.mark.parametrize(
+    ("averaged", "chosen"), [(False, "adamw"), (True, "adamw"), (True, "muon")]
+)
+def test_on_a_gpu_replays_agree_with_eager_steps(source, name, averaged, chosen):
     """Losses of 50 steps within a thousandth: sums are taken in another order."""
     gpu = torch.device("cuda")
     source = steps.Tensors(*(tensor.to(gpu) for tensor in source))
     losses, averages = [], []
     for make in (steps.GraphedStep, lambda step, _size: step):
         model = build_model(name, seed=1).to(gpu)
-        optimizer = optimizers.build("adamw", model, 0.01)
+        optimizer = optimizers.build(chosen, model, 0.01)
         step = steps.TrainStep(
             model, source, steps.HodgeLoss().to(gpu), optimizer, averaged=averaged
         )

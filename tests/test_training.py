@@ -180,6 +180,7 @@ def test_an_interrupted_run_goes_on_exactly(data, split, tmp_path, interrupt, ep
 
 
 EVERYTHING = {
+    "optimizer": "muon",
     "schedule": "one-cycle",
     "scale_targets": True,
     "averaging": 0.5,
