@@ -246,6 +246,7 @@ def run(
         "training": lambda: benchmark_training.benchmark_training(sizes, rounds, notes),
         "steps": lambda: benchmark_training.benchmark_steps(sizes, rounds, notes),
         "graph": lambda: benchmark_training.benchmark_graph(sizes, rounds, notes),
+        "optimizers": lambda: benchmark_training.benchmark_optimizers(sizes, rounds, notes),
         "inference": lambda: benchmark_training.benchmark_inference(sizes, rounds),
         "loading": lambda: benchmark_loading(rounds),
         "topology": lambda: benchmark_topology(rounds, plan.plain_sample, plan.subset),
@@ -394,6 +395,13 @@ PARTS = {
         *_GAIN,
     ),
     "graph": (_word(f"{_GRAPH}, with", "variant"), _DEVICE, _PRECISION, *_GAIN),
+    "optimizers": (
+        _word(f"steps, batch {benchmark_training.PAPER_BATCH}", "model"),
+        _word("optimizer", "variant"),
+        _DEVICE,
+        _PRECISION,
+        *_GAIN,
+    ),
     "inference": (_word("prediction", "model"), _DEVICE, _BATCH, *_BESIDE),
     "loading": (_word("loading", "quantity"), _CONFIGURATIONS, _SECONDS, _MIB),
     "topology": (

@@ -232,6 +232,15 @@ def benchmark_graph(
     return _variants(GRAPH_MODEL, graph_variants, sizes, rounds, notes)
 
 
+def benchmark_optimizers(
+    sizes: dict[str, Sizes], rounds: int, notes: list[str]
+) -> Iterator[dict[str, Any]]:
+    """What Muon costs, beside AdamW and beside PyTorch's Muon; rows as of the above, and model."""
+    for model in (GRAPH_MODEL, MAIN_MODEL):
+        for row in _variants(model, optimizer_variants, sizes, rounds, notes):
+            yield {"model": model} | row
+
+
 def _variants(
     model: str,
     variants_of: Callable[[Timer, list[str]], dict[str, Callable[[], float]]],
@@ -312,7 +321,7 @@ def _ours(name: str, model: HodgeNetwork) -> Optimizer:
 
 
 class PlainMuon:
-    """PyTorch's Muon for the hidden matrices of a graph network, and its AdamW for the rest."""
+    """PyTorch's Muon for hidden matrices, the gates of an LSTM as one, and AdamW for the rest."""
 
     def __init__(self, model: HodgeNetwork) -> None:
         hidden = [weight for weight, _ in model.hidden_matrices()]
@@ -401,22 +410,30 @@ def graph_variants(timer: Timer, notes: list[str]) -> dict[str, Callable[[], flo
     """The same of the graph network."""
     everything, filled = "all 320 entries", "those that are not zero"
     eager = {everything: lambda: timer.rate(lambda: timer.step(zeros=True))}
-    theirs, muon = "Muon, matrix by matrix", "Muon, all matrices of a shape at once"
-    ours = partial(_ours, "muon")
     if timer.place.type == "cpu":
-        return eager | {
-            filled: lambda: timer.rate(timer.step),
-            theirs: lambda: timer.rate(lambda: timer.step(optimizer=PlainMuon)),
-            muon: lambda: timer.rate(lambda: timer.step(optimizer=ours)),
-        }
+        return eager | {filled: lambda: timer.rate(timer.step)}
     return eager | {
-        f"{variant}, one CUDA graph": partial(timer.rate, partial(_recorded, timer, notes, **how))
-        for variant, how in {
-            everything: {"zeros": True},
-            filled: {},
-            muon: {"optimizer": ours},
-        }.items()
+        f"{entries}, one CUDA graph": partial(
+            timer.rate, partial(_recorded, timer, notes, zeros=zeros)
+        )
+        for entries, zeros in ((everything, True), (filled, False))
     }
+
+
+def optimizer_variants(timer: Timer, notes: list[str]) -> dict[str, Callable[[], float]]:
+    """The same of the optimizers. PyTorch's Muon is one that no CUDA graph can follow."""
+    made = {
+        "AdamW": partial(_ours, "adamw"),
+        "Muon, matrix by matrix": PlainMuon,
+        "Muon, matrices of one shape at once": partial(_ours, "muon"),
+    }
+
+    def make(optimizer: Callable[[HodgeNetwork], Any]) -> Callable[[Tensor], object]:
+        if optimizer is PlainMuon:
+            return timer.step(optimizer=optimizer)
+        return _recorded(timer, notes, optimizer=optimizer)
+
+    return {name: partial(timer.rate, partial(make, chosen)) for name, chosen in made.items()}
 
 
 def _epochs_rate(timer: Timer, notes: list[str], models: int) -> float:
