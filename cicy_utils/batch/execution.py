@@ -159,7 +159,9 @@ def execute(
                 config=Config(KernelManager=connection),
             )
         except papermill.PapermillExecutionError as failure:
-            error = tail([*failure.traceback, f"{failure.ename}: {failure.evalue}"])
+            # In one line, the last, as that is all that a summary of the batch has room for.
+            what = " ".join(f"{failure.ename}: {failure.evalue}".split())
+            error = tail([*failure.traceback, what])
         except CellTimeoutError:
             timed_out = True
             error = [f"a cell was stopped after {cell_timeout} seconds, which is its limit"]
