@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from numbers import Integral
+from typing import Any
 
 SCHEDULES = ("plateau", "one-cycle")
 OPTIMIZERS = ("adamw", "muon")
@@ -26,8 +28,8 @@ class TrainConfig:
     """Settings of a training run; the defaults are the paper's.
 
     Attributes:
-        optimizer: "adamw", or "muon" for the matrices between hidden layers, see
-            ``optimizers.Muon``; all other weights have AdamW.
+        optimizer: "adamw", or "muon" for what ``hidden_matrices`` of the network names, and AdamW
+            for all other weights; see ``optimizers.Muon``.
         learning_rate: of the optimizer: at the start, or at the top of a one-cycle schedule.
         batch_size: configurations per step.
         max_epochs: passes through the training set at most.
@@ -141,6 +143,16 @@ PAPER_RECIPE = {
     field.name: field.default for field in fields(TrainConfig) if field.name not in NOT_THE_RECIPE
 }
 RETRAINING = {"min_learning_rate": 1e-7}  # what is otherwise in section 7 and its notebooks
+
+
+def complete(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Saved settings, with the defaults of those that there were not yet."""
+    return PAPER_RECIPE | dict(settings)
+
+
+def recipe_of(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What of saved settings is a recipe, whatever the seed and the device."""
+    return {key: value for key, value in complete(settings).items() if key not in NOT_THE_RECIPE}
 
 
 def require_names(device: str, precision: str) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from cicy_utils import recipes, records
-from cicy_utils.config import NOT_THE_RECIPE, TrainConfig
+from cicy_utils.config import TrainConfig, recipe_of
 from cicy_utils.data import Cicy4
 from cicy_utils.evaluation import evaluate_run
 from cicy_utils.models import build_model
@@ -123,7 +123,6 @@ def out_of_fold(folders: list[Path]) -> Predictions:
 def _kind(record: dict[str, Any]) -> tuple:
     """What the folds of one cross-validation share."""
     data, split = record["data"], record["split"]
-    settings = {k: v for k, v in record["settings"].items() if k not in NOT_THE_RECIPE}
     return (
         record.get("architecture"),
         record["weights"],
@@ -131,5 +130,5 @@ def _kind(record: dict[str, Any]) -> tuple:
         data["layout"],
         split["seed"],
         split["fingerprints"]["test"],
-        records.settings_fingerprint(settings),
+        records.settings_fingerprint(recipe_of(record["settings"])),
     )

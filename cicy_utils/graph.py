@@ -234,7 +234,7 @@ class GraphBlock(nn.Module):
         return entries.of_matrices(gelu(self.together(torch.cat(parts, dim=1) / SHRINK)))
 
     def hidden_matrices(self) -> list[tuple[nn.Parameter, int]]:
-        """The matrices of its layers."""
+        """Those of its rounds of messages."""
         weights = (weight for weight in self.layers.parameters() if weight.ndim == 2)
         return [(weight, 1) for weight in weights]
 

@@ -158,7 +158,7 @@ class RecurrentBlock(nn.Module):
         )
 
     def hidden_matrices(self) -> list[tuple[nn.Parameter, int]]:
-        """The weights of its gates, but for those that read a row, one above the other."""
+        """The weights of its gates, one above the other, but for those that read the matrix."""
         gates = {nn.GRU: 3, nn.LSTM: 4}[type(self.layers)]
         named = self.layers.named_parameters()
         return [
@@ -204,10 +204,10 @@ class HodgeNetwork(nn.Module):
         return [block for block in found if block is not None]
 
     def hidden_matrices(self) -> list[tuple[nn.Parameter, int]]:
-        """The matrices that lead from hidden features to hidden features, for ``optimizers.Muon``.
+        """The matrices of recurrent layers and of rounds of messages, for ``optimizers.Muon``.
 
         Returns:
-            Weights (m R, C), and of how many matrices (R, C) each consists, one above the other.
+            Weights (m R, C), and of how many matrices (R, C) each is made, one above the other.
         """
         found = [block for block in (self.recurrent, self.graph) if block is not None]
         return [pair for block in found for pair in block.hidden_matrices()]

@@ -4,92 +4,105 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from cicy_utils.config import OPTIMIZERS
-
 MOMENTUM = 0.95  # of Muon, per step
-USUAL_STEP = 0.2  # root mean square of what AdamW moves a weight by, in learning rates
-# Of a polynomial a x + b x^3 + c x^5 that takes every x of (0, 1] towards 1, small ones fast.
+USUAL_STEP = 0.2  # by how many learning rates AdamW moves a weight, root mean square: Liu et al.
+# Of an odd polynomial a x + b x^3 + c x^5 with a steep slope at zero that keeps (0, 1] below 1.21.
 QUINTIC = (3.4445, -4.7750, 2.0315)
-ROUNDS = 5  # in which it takes what is above 0.003 to between 0.7 and 1.2
-TINY = 1e-7  # keeps a gradient of zeros from being divided by its length
+ROUNDS = 5  # in which it takes whatever is above 0.002 to between 0.68 and 1.21
+# Beside the length of a gradient. One that is next to nothing, as those of layers that begin as the
+# identity are in the first steps, so moves a matrix little.
+TINY = 1e-7
 
 
 class Muon(torch.optim.Optimizer):
-    """Muon for the matrices between hidden layers, AdamW for all other weights.
+    """Muon for the matrices between hidden features, AdamW for all other weights.
 
     Muon (Jordan et al., https://kellerjordan.github.io/posts/muon/) averages the gradients of a
-    matrix and moves it by the orthogonal matrix nearest to that average, so that all its singular
-    directions are learned alike, and not only those that most gradients point to. The step is
-    scaled to the size of AdamW's (Liu et al., arXiv 2502.16982), so that one learning rate and one
-    weight decay hold for all weights.
+    matrix and moves it along the orthogonal matrix nearest to that average, so that all its
+    singular directions are learned alike, and not only those that most gradients point to. The step
+    is scaled to the size of AdamW's (Liu et al., arXiv 2502.16982), so that one learning rate and
+    one weight decay hold for all weights.
 
-    ``torch.optim.Muon`` computes the same up to rounding, matrix by matrix, and fetches the
-    learning rate. Here matrices of one shape are one batch, in their own precision, and nothing is
-    fetched, so that a CUDA graph can hold it.
+    ``torch.optim.Muon`` does the same matrix by matrix, with products in bfloat16, and takes the
+    learning rate as a number. Here matrices of one shape are one batch, products are in the
+    precision of the training, and a CUDA graph follows a learning rate in a tensor.
+
+    Its state is restored through ``moments``, not by ``load_state_dict``.
 
     Args:
-        hidden: weights, float32 (m R, C), and how many matrices (m, at least 1) each is made of,
-            one above the other, as those of the gates of an LSTM are.
+        hidden: weights, float32 (m R, C), and of how many matrices (m) each is made, one above the
+            other, as those of the gates of an LSTM are.
         others: an optimizer of all other weights; its settings hold for both.
+
+    Raises:
+        ValueError: a weight is not made of so many matrices.
     """
 
-    def __init__(self, hidden: Iterable[tuple[nn.Parameter, int]], others: torch.optim.AdamW):
-        hidden = list(hidden)
+    def __init__(
+        self, hidden: Sequence[tuple[nn.Parameter, int]], others: torch.optim.AdamW
+    ) -> None:
         (settings,) = others.param_groups
         learning_rate = settings["lr"]
-        own = learning_rate.clone() if isinstance(learning_rate, Tensor) else learning_rate
+        if isinstance(learning_rate, Tensor):  # or a schedule would lower one tensor twice
+            learning_rate = learning_rate.clone()
         super().__init__(
             [weight for weight, _ in hidden],
-            {"lr": own, "weight_decay": settings["weight_decay"]},
+            {"lr": learning_rate, "weight_decay": settings["weight_decay"]},
         )
-        for weight, _ in hidden:
-            self.state[weight]["momentum"] = torch.zeros_like(weight)
         self.stacks: dict[tuple[int, int], list[tuple[nn.Parameter, int]]] = {}
         for weight, matrices in hidden:
+            if weight.ndim != 2 or matrices < 1 or len(weight) % matrices:
+                raise ValueError(
+                    f"a hidden weight {tuple(weight.shape)} is not made of {matrices} matrices, "
+                    "one above the other"
+                )
+            self.state[weight]["momentum"] = torch.zeros_like(weight)
             shape = (len(weight) // matrices, weight.shape[1])
             self.stacks.setdefault(shape, []).append((weight, matrices))
-        # One list of groups and one state for both, so that this is an optimizer of all weights.
+        # The same group and the same state, so that this is an optimizer of all weights.
         self.others = others
         self.param_groups.append(settings)
         self.state.update(others.state)
-        others.state = self.state
 
     @torch.no_grad()
     def step(self) -> None:
         """One step of both."""
         self.others.step()
         group = self.param_groups[0]
-        for (rows, columns), stack in self.stacks.items():
+        for shape, stack in self.stacks.items():
+            stack = [(weight, number) for weight, number in stack if weight.grad is not None]
+            if not stack:
+                continue
             weights = [weight for weight, _ in stack]
             gradients = [weight.grad for weight in weights]
             averages = [self.state[weight]["momentum"] for weight in weights]
             torch._foreach_lerp_(averages, gradients, 1 - MOMENTUM)
             ahead = torch._foreach_lerp(gradients, averages, MOMENTUM)  # as Nesterov looks ahead
-            matrices = torch.cat([one.view(-1, rows, columns) for one in ahead])
-            moves = orthogonal(matrices) * (USUAL_STEP * math.sqrt(max(rows, columns)))
+            matrices = torch.cat([one.view(-1, *shape) for one in ahead])
+            moves = orthogonal(matrices) * (USUAL_STEP * math.sqrt(max(shape)))
             moves = (moves * group["lr"]).split([number for _, number in stack])
             torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
             torch._foreach_sub_(weights, [move.flatten(0, 1) for move in moves])
 
 
 def orthogonal(matrices: Tensor) -> Tensor:
-    """About the nearest matrices with orthonormal rows or columns, float32 (..., R, C).
+    """About the nearest matrices with orthonormal rows or columns, float32 (N, R, C).
 
-    Newton and Schulz's iteration with the coefficients of Muon. It stops early: singular values end
-    between 0.7 and 1.2, which is near enough. Zero stays zero.
+    The iteration of Newton and Schulz with the coefficients of Muon, which lift small singular
+    values fast and leave large ones near one, not at it. Zero stays zero.
     """
-    if matrices.shape[-2] > matrices.shape[-1]:
+    if matrices.shape[1] > matrices.shape[2]:
         return orthogonal(matrices.mT).mT
     a, b, c = QUINTIC
     x = matrices / (torch.linalg.matrix_norm(matrices, keepdim=True) + TINY)
     for _ in range(ROUNDS):
         square = x @ x.mT
-        x = a * x + (b * square + c * square @ square) @ x
+        x = torch.baddbmm(x, torch.baddbmm(square, square, square, beta=b, alpha=c), x, beta=a)
     return x
 
 
@@ -104,25 +117,28 @@ def build(name: str, model: nn.Module, weight_decay: float) -> torch.optim.Optim
         weight_decay: per step and unit of the learning rate.
 
     Raises:
-        ValueError: there is no such optimizer, or not for this model.
+        ValueError: "muon" is not for this model.
     """
-    require_for(name, model)
-    hidden = model.hidden_matrices() if name == "muon" else []
+    if name == "adamw":
+        return adamw(model.parameters(), weight_decay)
+    hidden = hidden_matrices(model)
     taken = {id(weight) for weight, _ in hidden}
-    others = adamw([w for w in model.parameters() if id(w) not in taken], weight_decay)
-    return Muon(hidden, others) if hidden else others
+    others = [weight for weight in model.parameters() if id(weight) not in taken]
+    return Muon(hidden, adamw(others, weight_decay))
 
 
-def require_for(name: str, model: nn.Module) -> None:
-    """Refuse an optimizer that there is not, or not for this model: a ValueError."""
-    if name not in OPTIMIZERS:
-        raise ValueError(f"optimizer must be one of {list(OPTIMIZERS)}, not {name!r}")
-    if name == "muon" and not hasattr(model, "hidden_matrices"):
+def hidden_matrices(model: nn.Module) -> list[tuple[nn.Parameter, int]]:
+    """What a model's method of that name gives; a ValueError where it has none, or they are."""
+    if not hasattr(model, "hidden_matrices"):
         raise ValueError(
             f"a {type(model).__name__} does not tell which of its weights are hidden matrices, as "
             "muon needs to know; give it a method hidden_matrices as models.HodgeNetwork has, or "
             'use optimizer="adamw"'
         )
+    hidden = list(model.hidden_matrices())
+    if not hidden:
+        raise ValueError(f"this {type(model).__name__} has no hidden matrices, as muon needs")
+    return hidden
 
 
 def adamw(weights: Iterable[nn.Parameter], weight_decay: float) -> torch.optim.AdamW:

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from cicy_utils import recipes
-from cicy_utils.config import NOT_THE_RECIPE
+from cicy_utils.config import recipe_of
 from cicy_utils.data import HODGE_NAMES, find_data_file
 from cicy_utils.files import read_json
 from cicy_utils.metrics import EVERY_ACCURACY
@@ -255,13 +255,12 @@ def _test(record: dict[str, Any]) -> tuple[str, int, str]:
 
 def _recipe(record: dict[str, Any]) -> str:
     """What runs of one name must share to be repetitions of each other, as a fingerprint."""
-    settings = record.get("settings", {})
     told = ("label", "weights", "architecture", "members", "member_weights", "chosen_by")
     return settings_fingerprint(
         {name: record.get(name) for name in told}
         | {
             "name": key(record),
-            "settings": {k: v for k, v in settings.items() if k not in NOT_THE_RECIPE},
+            "settings": recipe_of(record.get("settings", {})),
             "layout": record["data"].get("layout"),
             "trained on": record["split"].get("fingerprints", {}).get("train"),
         }

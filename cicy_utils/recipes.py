@@ -22,7 +22,7 @@ from cicy_utils.config import PAPER_RECIPE, TrainConfig
 from cicy_utils.metrics import ACCURACIES, EVERY_ACCURACY
 from cicy_utils.records import LIST_SIZE
 
-# What the notebooks' parameter SETTINGS may hold: what has no parameter of its own.
+# What the notebooks' parameter SETTINGS may hold: what has no parameter there, and no schedule.
 OTHER_SETTINGS = (
     "optimizer",
     "weight_decay",
@@ -82,7 +82,7 @@ def config(
     Raises:
         ValueError: there is no such recipe or setting, or as of ``config.TrainConfig``.
     """
-    others = others or {}
+    others = {} if others is None else others
     _require_known(others, OTHER_SETTINGS, "SETTINGS")
     _require_known(changes, [setting.name for setting in fields(TrainConfig)], "a training")
     changes = {name: value for name, value in {**changes, **others}.items() if value is not None}

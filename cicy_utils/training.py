@@ -42,7 +42,7 @@ from cicy_utils import (
     records,
     steps,
 )
-from cicy_utils.config import MAY_DIFFER_ON_RESUMING, TrainConfig
+from cicy_utils.config import MAY_DIFFER_ON_RESUMING, TrainConfig, complete
 from cicy_utils.data import HODGE_NAMES, SHAPE, Cicy4, checksum
 from cicy_utils.devices import device_name, matrix_precision, resolve_device
 from cicy_utils.models import HodgeNetwork
@@ -223,7 +223,7 @@ def require_startable(runs: Sequence[Run]) -> None:
         lease.require_free(run.run_dir)
         path = run.run_dir / checkpoint.STATE_FILE
         if path.exists():
-            checkpoint.require_same_run(path, checkpoint.load_state(path)["identity"], identity)
+            _require_same_run(path, checkpoint.load_state(path), identity)
 
 
 def _fit_many(
@@ -679,7 +679,8 @@ def write_results(run_dir: Path, state: dict, with_weights: bool = True) -> None
 def _identify(run: Run) -> tuple[dict, np.ndarray]:
     """The identity of a run and the mask of all that its weights will have been trained on."""
     resolve_device(run.config.device, run.config.precision)
-    optimizers.require_for(run.config.optimizer, run.model)
+    if run.config.optimizer == "muon":
+        optimizers.hidden_matrices(run.model)
     identity = run_identity(run.model, run.data, run.split, run.config)
     if run.config.scale_targets and not hasattr(run.model, "target_scale"):
         raise ValueError(
@@ -707,11 +708,18 @@ def _saved_state(run: Run, identity: dict, mask: np.ndarray) -> dict | None:
     if not path.exists():
         return None
     state = checkpoint.load_state(path)
-    checkpoint.require_same_run(path, state["identity"], identity)
+    _require_same_run(path, state, identity)
     records.save_trained_on(run.run_dir, mask, len(run.data), run.data.fingerprint)
     if state["history"]:
         write_results(run.run_dir, state)
     return state
+
+
+def _require_same_run(path: Path, state: dict, identity: dict) -> None:
+    """As of ``checkpoint.require_same_run``."""
+    saved = state["identity"]
+    saved = saved | {"settings": complete(saved["settings"])}
+    checkpoint.require_same_run(path, saved, identity)
 
 
 def _interrupted(run: Run, before: dict | None) -> dict | None:

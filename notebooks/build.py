@@ -167,27 +167,24 @@ TRAIN_TEXT = r"""## Training
 
 The loss of an error $e$ is Huber's: $e^2/2$ up to $|e| = \delta$ and $\delta\,(|e| - \delta/2)$
 beyond, so that a few large errors do not rule; it is averaged over the four Hodge numbers, with the
-`loss_weights` of the recipe or of `SETTINGS`. @optimizer_text
-@schedule
+weights of the recipe, or of `SETTINGS`. @schedule
 Everything is saved after each epoch, so running this notebook again goes on where it stopped. The
 weights of the best epoch on the validation set then answer every configuration. Predictions and
 metrics go to files in the run folder; all that follows is read from them."""
 
-OPTIMIZER_TEXTS = {
-    "adamw": """The optimizer is AdamW, gradient descent whose step adapts to each weight.""",
-    "muon": """The optimizer of the matrices between
-hidden layers is Muon ([Jordan et al.](https://kellerjordan.github.io/posts/muon/)): it averages the
-gradients of a matrix and takes a step along the orthogonal matrix nearest to that average, so that
-directions to which few gradients point are learned as well. All other weights have AdamW, gradient
-descent whose step adapts to each weight.""",
-}
-PAPER_SCHEDULE = r"""In the paper's recipe $\delta = 1$, the learning rate is divided by ten when
-the validation loss stops falling, and training ends after more than `PATIENCE` epochs without a
-better one; the fast recipe is told in `cicy_utils/recipes.py`."""
-FAST_SCHEDULE = r"""In the fast recipe errors are measured in standard deviations of each Hodge
-number, so that this loss and the paper's are not to be compared; $\delta$ is @delta of them unless
-`SETTINGS` says otherwise; and the learning rate rises once, to its highest value after a tenth of
-all steps, and falls to zero."""
+PAPER_SCHEDULE = r"""In the paper's recipe $\delta = 1$ and the four weights are equal; the
+optimizer is AdamW, gradient descent whose step adapts to each weight; the learning rate is divided
+by ten when the validation loss stops falling, and training ends after more than `PATIENCE` epochs
+without a better one. The fast recipe is told in `cicy_utils/recipes.py`."""
+FAST_SCHEDULE = r"""In the fast recipe, in the form that this network has of it, errors are measured
+in standard deviations of each Hodge number, so that this loss and the paper's are not to be
+compared; $\delta$ is @delta of them, and the weights of $h^{1,1}, h^{2,1}, h^{3,1}, h^{2,2}$ are
+@weights. The optimizer of the matrices in its layers is Muon
+([Jordan et al.](https://kellerjordan.github.io/posts/muon/)): it averages the gradients of a matrix
+and takes a step along the orthogonal matrix nearest to that average, so that directions to which
+few gradients point are learned as well. All other weights have AdamW, gradient descent whose step
+adapts to each weight. The learning rate rises once, to its highest value after a tenth of all
+steps, and falls to zero."""
 
 TRAIN = """\
 from cicy_utils import data, models, plots, recipes, records, retraining, seeds, splits, tables
@@ -197,8 +194,8 @@ run_dir = records.run_directory(NOTEBOOK, recipes.variant(RECIPE, SEEDS[0]), fol
 cicy4 = data.load_cicy4(SOURCE, layout=LAYOUT or recipes.layout(RECIPE), subset=SUBSET)
 split = splits.split_72(len(cicy4), seed=SPLIT_SEED)
 changes = dict(learning_rate=LEARNING_RATE, batch_size=BATCH_SIZE, max_epochs=MAX_EPOCHS)
-place = dict(device=DEVICE, precision=PRECISION, max_hours=MAX_HOURS, patience=PATIENCE)
-config = recipes.config(RECIPE, MODEL, **changes, **place, others=SETTINGS)
+place = dict(device=DEVICE, precision=PRECISION, max_hours=MAX_HOURS)
+config = recipes.config(RECIPE, MODEL, **changes, **place, patience=PATIENCE, others=SETTINGS)
 shape = dict(@shape)
 runs = dict(notebook=NOTEBOOK, recipe=RECIPE, start=retraining.start(CHECKPOINT, cicy4, split))
 folders = seeds.train(MODEL, cicy4, split, config, SEEDS, run_dir, **runs, **shape)
@@ -703,13 +700,16 @@ def _paper_words(name: str, hidden: str) -> dict[str, str]:
 def _graph_words() -> dict[str, str]:
     """The same of our own network."""
     spec, best = models.MODELS[GRAPH], paper.COUNTERPARTS[GRAPH, 72]
+    loss = recipes.GRAPH.settings
     return {
         "finding": GRAPH_FINDING,
         "size": "",
         "millions": f"{paper.published().loc[(best, 72), 'parameters_millions']:.3f}",
         "counted": f" of its {best}",
         "follows": "Data and measures follow",
-        "schedule": FAST_SCHEDULE.replace("@delta", str(recipes.GRAPH.settings["huber_delta"])),
+        "schedule": Text(FAST_SCHEDULE).substitute(
+            delta=loss["huber_delta"], weights=", ".join(map(str, loss["loss_weights"]))
+        ),
         "shrink": str(graph.SHRINK),
         "defaults": "the fast recipe, in the form that this network has of it,",
         **_recipe_words("fast", GRAPH),
@@ -728,9 +728,8 @@ def _recipe_words(recipe: str, model: str = "") -> dict[str, str]:
         "recipe": recipe,
         "layout": recipes.layout(recipe),
         "optimizer": settings["optimizer"],
-        "optimizer_text": OPTIMIZER_TEXTS[settings["optimizer"]],
-        "rate": f"{settings['learning_rate']:g} {falls[settings['schedule']]}",
         "delta": f"{settings['huber_delta']:g}",
+        "rate": f"{settings['learning_rate']:g} {falls[settings['schedule']]}",
         **{name: str(settings[name]) for name in named},
     }
 

@@ -30,7 +30,7 @@ LEARNING_RATE = None  # @recipe: @rate
 BATCH_SIZE = None  # configurations a step; @recipe: @batch_size
 MAX_EPOCHS = None  # passes through the training set at most; @recipe: @max_epochs
 PATIENCE = None  # epochs without a better validation loss before it stops; @recipe: @patience
-SETTINGS = {}  # others; @recipe: {"optimizer": "@optimizer", "huber_delta": @delta, ...}"""
+SETTINGS = {}  # others: recipes.py; @recipe: {"optimizer": "@optimizer", "huber_delta": @delta}"""
 
 SHAPE = """HIDDEN_SIZE = None  # size of the recurrent layers; None: the model's own
 NUM_LAYERS = 2  # recurrent layers on top of each other

@@ -45,7 +45,12 @@ def finished(tmp_path_factory):
     """One run of notebooks that end in every way, in a folder whose name has special signs."""
     notebooks = {
         "00_good": [*GOOD, "assert os.environ['CICY_BATCH'] == '1'", "time.sleep(1.2)"],
-        "01_raises": [IMPORTS, RECORD, "raise RuntimeError('the sky\\nis green')", "print('after')"],
+        "01_raises": [
+            IMPORTS,
+            RECORD,
+            "raise RuntimeError('the sky\\nis green')",
+            "print('after')",
+        ],
         "02_exits": [IMPORTS, RECORD, "sys.exit(0)", "print('after')"],
         "03_exits_last": [IMPORTS, RECORD, "print(1)\nsys.exit(0)"],
         "04_dies": [IMPORTS, RECORD, "os._exit(1)"],

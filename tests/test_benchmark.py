@@ -113,7 +113,7 @@ def test_what_zeros_cost_a_graph_has_its_rows(on_a_cpu, small_batches):
 def test_what_muon_costs_has_its_rows(on_a_cpu, small_batches):
     rows = list(benchmark_training.benchmark_optimizers({"cpu": TINY}, 1, []))
     assert [row["model"] for row in rows] == ["Graph-64"] * 3 + ["LSTM-448"] * 3
-    ways = ["AdamW", "Muon, matrix by matrix", "Muon, matrices of one shape at once"]
+    ways = ["AdamW", "Muon as PyTorch has it", "Muon as it is here"]
     assert [row["variant"] for row in rows] == ways * 2
     assert rows[3]["gain"] is None
     assert rows[5]["gain"] == rows[5]["rate"] / rows[4]["rate"]

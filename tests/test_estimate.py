@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from cicy_utils import optimizers
 from cicy_utils.batch import estimate, tasks
 from cicy_utils.models import build_model, count_weights
 
@@ -40,6 +41,16 @@ def test_the_largest_of_each_kind_is_timed(tmp_path, timed):
     trainings = passes / RATE * (small / large + 1 + 1)
     assert found.seconds == pytest.approx(3 * estimate.NOTEBOOK_SECONDS + trainings)
     assert str(found).endswith("from 10 training steps on some device")
+
+
+@pytest.mark.parametrize("chosen", ["adamw", "muon"])
+def test_steps_are_timed_with_the_optimizer_asked_for(tmp_path, monkeypatch, chosen):
+    built, build = [], optimizers.build
+    monkeypatch.setattr(optimizers, "build", lambda *a, **k: built.append(a[0]) or build(*a, **k))
+    settings = {"HIDDEN_SIZE": 8, "SETTINGS": {"optimizer": chosen}}
+    (task,) = plan(tmp_path, "18", BATCH_SIZE=4, DEVICE="cpu", **settings)
+    estimate.samples_per_second(task)
+    assert built == [chosen]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The notebooks: made by build.py, short, without outputs, and running from top to bottom."""
 
 import ast
+import dataclasses
 import shutil
 import subprocess
 import sys
@@ -100,6 +101,13 @@ def test_every_notebook_is_in_the_catalogue_and_numbered():
     numbers = [name.split("_")[0] for name in NAMES]
     assert numbers == [f"{number:02d}" for number in range(len(NAMES))]
     assert len(NAMES) >= 16
+
+
+def test_other_settings_have_no_parameter_of_their_own():
+    for parameters in (PARAMETERS[name] for name in TRAINING):
+        assert not {name.upper() for name in recipes.OTHER_SETTINGS} & parameters.keys()
+        own = {field.name.upper() for field in dataclasses.fields(TrainConfig)} & parameters.keys()
+        assert {"LEARNING_RATE", "BATCH_SIZE", "MAX_EPOCHS"} <= own
 
 
 def test_build_makes_what_is_committed_and_notices_what_is_not(tmp_path):

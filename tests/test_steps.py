@@ -384,15 +384,15 @@ def test_on_a_gpu_a_step_is_that_of_a_cpu(source, recurrent, hidden_size):
 
 
 @on_a_gpu
-@pytest.mark.parametrize("optimizer", config.OPTIMIZERS)
-def test_on_a_gpu_a_step_from_trained_weights_is_recorded(optimizer):
+@pytest.mark.parametrize("chosen", config.OPTIMIZERS)
+def test_on_a_gpu_a_step_from_trained_weights_is_recorded(chosen):
     """Rounding is a larger share of their losses than of those of fresh ones."""
     *_, folder = reference.find()
     model, metadata = prediction.load_model(folder)
     gpu = torch.device("cuda")
     source = steps.to_device(load_cicy4(layout=metadata["data"]["layout"]), gpu)
     loss = steps.HodgeLoss(source.hodge.float().std(dim=0), (1, 1, 2, 8), 0.003).to(gpu)
-    optimizer = optimizers.build(optimizer, model.to(gpu), 0.01)
+    optimizer = optimizers.build(chosen, model.to(gpu), 0.01)
     step = steps.TrainStep(model, source, loss, optimizer)
     with devices.matrix_precision("float32"):
         assert isinstance(steps.fastest_step(step, 128), steps.GraphedStep)
@@ -432,4 +432,5 @@ def test_on_a_gpu_replays_agree_with_eager_steps(source, name, averaged, chosen)
             averages.append([weight.detach().clone() for weight in step.average.parameters()])
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
     for one, other in zip(*averages, strict=True) if averaged else ():
-        torch.testing.assert_close(one, other, rtol=0, atol=0.1 * 50 * 1e-3)
+        far = 50 * 1e-3 * (1 if chosen == "adamw" else optimizers.USUAL_STEP)
+        torch.testing.assert_close(one, other, rtol=0, atol=0.1 * far)

@@ -663,6 +663,23 @@ def test_another_recipe_model_data_or_split_is_refused(data, split, tmp_path):
             fit(*arguments, tmp_path)
 
 
+def test_a_run_from_before_there_was_a_choice_of_optimizers_goes_on(data, split, tmp_path):
+    fit(small_model(), data, split, config(max_epochs=1), tmp_path)
+    state = checkpoint.load_state(tmp_path / "checkpoint.pt")
+    del state["identity"]["settings"]["optimizer"]
+    checkpoint.save_state(tmp_path / "checkpoint.pt", state)
+    fit(small_model(), data, split, config(max_epochs=1), tmp_path, on_epoch=pytest.fail)
+    with pytest.raises(ValueError, match=r"settings.optimizer 'adamw' \(now 'muon'\)"):
+        fit(small_model(), data, split, config(max_epochs=1, optimizer="muon"), tmp_path)
+
+
+def test_muon_needs_to_know_the_hidden_matrices(data, split, tmp_path):
+    network = nn.Sequential(nn.Flatten(), nn.Linear(320, 4))
+    with pytest.raises(ValueError, match="a Sequential does not tell which of its weights are"):
+        fit(network, data, split, config(optimizer="muon"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_split_of_another_list_is_refused(data, tmp_path):
     with pytest.raises(ValueError, match="but the list has 120 configurations"):
         fit(small_model(), data, split_72(500), config(), tmp_path)

@@ -21,7 +21,8 @@ FORWARD_SHARE = 1 / 4  # of the time of a training step
 FILLED = 0.07  # share of the entries of the list's matrices that are not zero
 TIMED_STEPS = 10
 BYTES_PER_WEIGHT = 4  # in weights.safetensors
-COPIES = 4  # of the weights in checkpoint.pt: these, the best ones, and the two moments of AdamW
+# Of the weights in checkpoint.pt: these, the best ones, and two moments, though Muon has one only.
+COPIES = 4
 BYTES_PER_PREDICTION = 8 + 4 * 4 + 4 * 2
 
 
@@ -142,4 +143,5 @@ def _recipe(task: Task) -> TrainConfig:
         task.model,
         batch_size=settings["BATCH_SIZE"],
         max_epochs=settings["MAX_EPOCHS"],
+        others=settings.get("SETTINGS"),
     )
