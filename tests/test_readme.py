@@ -17,6 +17,7 @@ from cicy_utils import (
     baselines,
     benchmark,
     checkpoint,
+    config,
     evaluation,
     metrics,
     models,
@@ -281,9 +282,9 @@ def test_what_the_text_says_of_the_best_weights_is_in_their_file():
 
 
 def test_what_the_text_says_of_both_networks_by_one_recipe_is_in_their_files():
-    for folder, network, sentence in (
-        ("18_graph_64/fast-43", "Graph-64", "after {} epochs has {} % of the test set right"),
-        (LSTM, "LSTM-448", "LSTM-448 after {}, in bfloat16, {} %."),
+    for folder, rate, sentence in (
+        ("18_graph_64/fast-43", 0.002, "after {} epochs has {} % of the test set right"),
+        (LSTM, 0.012, "LSTM-448 after {}, in bfloat16, {} %."),
     ):
         stages = [
             records.read_metrics(stage)
@@ -291,12 +292,12 @@ def test_what_the_text_says_of_both_networks_by_one_recipe_is_in_their_files():
         ]
         epochs = sum(stage["training"]["epochs"] for stage in stages)
         assert sentence.format(epochs, percent(accuracies_of(folder, "test"))) in WORDS
-        recipe = recipes.config("fast", network)
-        rates = [stage["settings"]["learning_rate"] for stage in stages]
-        assert rates == [recipe.learning_rate, recipe.learning_rate / 2]
-        for stage in stages:
-            assert tuple(stage["settings"]["loss_weights"]) == recipe.loss_weights
-            assert stage["settings"]["huber_delta"] == recipe.huber_delta
+        assert [stage["settings"]["learning_rate"] for stage in stages] == [rate, rate / 2]
+        recipe = recipes.FAST.settings
+        for settings in (config.complete(stage["settings"]) for stage in stages):
+            assert settings["optimizer"] == "adamw"
+            assert settings["loss_weights"] == [1, 1, 1, 1]
+            assert all(settings[name] == recipe[name] for name in ("huber_delta", "schedule"))
 
 
 def test_what_the_text_says_of_small_matrices_is_so():
@@ -408,8 +409,8 @@ def test_what_the_text_says_of_the_explorations_is_in_their_tables():
     gains = lstm - lstm["fast"]
     for sentence in (
         f"*fast* falls by {-gains['fast, AdamW']:.1f} points with AdamW,",
-        f"twice the learning rate gains {gains['fast, learning rate 0.024']:.1f} points, and batches "
-        f"of 64, which are twice as many steps, gain {gains['fast, batch 64']:.1f};",
+        f"twice the learning rate gains {gains['fast, learning rate 0.024']:.1f} points, and "
+        f"batches of 64, which are twice as many steps, gain {gains['fast, batch 64']:.1f};",
         f"by {abs(gains['fast, bfloat16']):.1f} points here, less than seeds do.",
     ):
         assert sentence in " ".join(REFERENCE.split())
