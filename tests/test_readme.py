@@ -446,6 +446,8 @@ def test_what_the_text_says_of_the_explorations_is_in_their_tables():
         f"twice the learning rate gains {gains['fast, learning rate 0.024']:.1f} points, and "
         f"batches of 64, which are twice as many steps, gain {gains['fast, batch 64']:.1f};",
         f"by {abs(gains['fast, bfloat16']):.1f} points here, less than seeds do.",
+        f"With AdamW it loses {graph['fast'] - graph[adamw]:.1f} points,",
+        f"is at least as good here ({graph['fast, learning rate 0.003']:.1f}, with less spread)",
     ):
         assert sentence in " ".join(REFERENCE.split())
     settings = recipes.GRAPH.settings
