@@ -47,6 +47,7 @@ def with_one_index_changed(split: Split, part: str) -> Split:
 
 # Another valid value of every setting.
 OTHER_VALUES = {
+    "optimizer": "muon",
     "schedule": "one-cycle",
     "loss_weights": (1.0, 1.0, 1.0, 2.0),
     "device": "cuda",

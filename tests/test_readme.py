@@ -429,6 +429,19 @@ def test_what_the_text_says_of_the_training_with_muon_is_in_its_files():
     assert (accuracies_of(ANEW, "test") > every.max()).all()
 
 
+def test_what_the_text_says_of_the_cost_of_muon_is_in_its_file():
+    rows = json.loads((ROOT / "results/reference/benchmark_graph.json").read_text())["optimizers"]
+    rate = {(row["model"], row["variant"]): row["rate"] for row in rows}
+    adamw, theirs, ours = (
+        {name: rate[name, way] for name in ("Graph-64", "LSTM-448")}
+        for way in ("AdamW", "Muon as PyTorch has it", "Muon as it is here")
+    )
+    assert round(adamw["LSTM-448"] / ours["LSTM-448"]) == 3
+    assert "takes three times as long with it on a processor" in WORDS
+    # "quicker for many small matrices and slower for a few large ones"
+    assert ours["Graph-64"] > theirs["Graph-64"] and ours["LSTM-448"] < theirs["LSTM-448"]
+
+
 def test_what_the_text_says_of_the_explorations_is_in_their_tables():
     lstm, graph = (
         recipes.summary(pd.read_csv(ROOT / "results" / "reference" / file))["mean"]
