@@ -324,14 +324,13 @@ class PlainMuon:
     """PyTorch's Muon for hidden matrices, the gates of an LSTM as one, and AdamW for the rest."""
 
     def __init__(self, model: HodgeNetwork) -> None:
-        hidden = [weight for weight, _ in model.hidden_matrices()]
-        taken = {id(weight) for weight in hidden}
-        rest = [weight for weight in model.parameters() if id(weight) not in taken]
+        hidden, others = optimizers.apart(model)
+        weights = [weight for weight, _ in hidden]
         self.both = (
             torch.optim.Muon(
-                hidden, lr=LEARNING_RATE, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"
+                weights, lr=LEARNING_RATE, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"
             ),
-            torch.optim.AdamW(rest, lr=LEARNING_RATE, fused=True),
+            torch.optim.AdamW(others, lr=LEARNING_RATE, fused=True),
         )
 
     def zero_grad(self) -> None:

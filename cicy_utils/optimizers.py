@@ -121,10 +121,15 @@ def build(name: str, model: nn.Module, weight_decay: float) -> torch.optim.Optim
     """
     if name == "adamw":
         return adamw(model.parameters(), weight_decay)
+    hidden, others = apart(model)
+    return Muon(hidden, adamw(others, weight_decay))
+
+
+def apart(model: nn.Module) -> tuple[list[tuple[nn.Parameter, int]], list[nn.Parameter]]:
+    """The hidden matrices of a model, and all its other weights; as of ``hidden_matrices``."""
     hidden = hidden_matrices(model)
     taken = {id(weight) for weight, _ in hidden}
-    others = [weight for weight in model.parameters() if id(weight) not in taken]
-    return Muon(hidden, adamw(others, weight_decay))
+    return hidden, [weight for weight in model.parameters() if id(weight) not in taken]
 
 
 def hidden_matrices(model: nn.Module) -> list[tuple[nn.Parameter, int]]:

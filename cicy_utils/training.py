@@ -716,7 +716,7 @@ def _saved_state(run: Run, identity: dict, mask: np.ndarray) -> dict | None:
 
 
 def _require_same_run(path: Path, state: dict, identity: dict) -> None:
-    """As of ``checkpoint.require_same_run``."""
+    """As of ``checkpoint.require_same_run``; settings that came later had their defaults."""
     saved = state["identity"]
     saved = saved | {"settings": complete(saved["settings"])}
     checkpoint.require_same_run(path, saved, identity)

@@ -700,7 +700,7 @@ def _paper_words(name: str, hidden: str) -> dict[str, str]:
 def _graph_words() -> dict[str, str]:
     """The same of our own network."""
     spec, best = models.MODELS[GRAPH], paper.COUNTERPARTS[GRAPH, 72]
-    loss = recipes.GRAPH.settings
+    recipe = recipes.GRAPH.settings
     return {
         "finding": GRAPH_FINDING,
         "size": "",
@@ -708,7 +708,7 @@ def _graph_words() -> dict[str, str]:
         "counted": f" of its {best}",
         "follows": "Data and measures follow",
         "schedule": Text(FAST_SCHEDULE).substitute(
-            delta=loss["huber_delta"], weights=", ".join(map(str, loss["loss_weights"]))
+            delta=recipe["huber_delta"], weights=", ".join(map(str, recipe["loss_weights"]))
         ),
         "shrink": str(graph.SHRINK),
         "defaults": "the fast recipe, in the form that this network has of it,",

@@ -461,6 +461,10 @@ def test_what_the_text_says_of_the_explorations_is_in_their_tables():
         f"by {abs(gains['fast, bfloat16']):.1f} points here, less than seeds do.",
         f"With AdamW it loses {graph['fast'] - graph[adamw]:.1f} points,",
         f"is at least as good here ({graph['fast, learning rate 0.003']:.1f}, with less spread)",
+        f"Batches of 256 lose {graph['fast'] - graph['fast, batch 256']:.1f} points,",
+        f"(6 rounds) lose {graph['fast'] - graph['fast, 6 rounds']:.1f} points,",
+        f"half the width loses {graph['fast'] - graph['fast, 32 numbers an entry']:.1f};",
+        f"are worth {graph['fast'] - graph['fast, loss weights 1 1 1 1']:.1f} points,",
     ):
         assert sentence in " ".join(REFERENCE.split())
     settings = recipes.GRAPH.settings
