@@ -222,35 +222,36 @@ def benchmark_steps(
         more: device, precision, variant, rate (configurations per second, median), range, and gain
         (rate over that of the variant above).
     """
-    return _variants(MAIN_MODEL, step_variants, sizes, rounds, notes)
+    return _variants(MAIN_MODEL, step_variants, _main_precisions, sizes, rounds, notes)
 
 
 def benchmark_graph(
     sizes: dict[str, Sizes], rounds: int, notes: list[str]
 ) -> Iterator[dict[str, Any]]:
     """The same of what is done differently for the graph network only; rows as of the above."""
-    return _variants(GRAPH_MODEL, graph_variants, sizes, rounds, notes)
+    return _variants(GRAPH_MODEL, graph_variants, _main_precisions, sizes, rounds, notes)
 
 
 def benchmark_optimizers(
     sizes: dict[str, Sizes], rounds: int, notes: list[str]
 ) -> Iterator[dict[str, Any]]:
     """What Muon costs, beside AdamW and PyTorch's Muon; rows as of the above, and model."""
-    for model in (GRAPH_MODEL, MAIN_MODEL):
-        for row in _variants(model, optimizer_variants, sizes, rounds, notes):
+    for model, precisions in ((GRAPH_MODEL, _main_precisions), (MAIN_MODEL, _precisions)):
+        for row in _variants(model, optimizer_variants, precisions, sizes, rounds, notes):
             yield {"model": model} | row
 
 
 def _variants(
     model: str,
     variants_of: Callable[[Timer, list[str]], dict[str, Callable[[], float]]],
+    precisions: Callable[[str], Sequence[str]],
     sizes: dict[str, Sizes],
     rounds: int,
     notes: list[str],
 ) -> Iterator[dict[str, Any]]:
     for device, size in _here(sizes):
         data = load_cicy4(subset=_with_validation(max(size.ours, 4096)), subset_seed=SEED)
-        for precision in _precisions(device) if device != "cpu" else ["float32"]:
+        for precision in precisions(device):
             timer = Timer(Case(device, precision, model, PAPER_BATCH), data, size)
             found = interleaved(variants_of(timer, notes), rounds)
             rates = {name: float(np.median(rates)) for name, rates in found.items()}
@@ -701,6 +702,11 @@ def _config(case: Case) -> training.TrainConfig:
 
 def _precisions(device: str) -> Sequence[str]:
     return devices.native_precisions(torch.device(device))
+
+
+def _main_precisions(device: str) -> Sequence[str]:
+    """Those of most parts: on a CPU float32 only, in which parts do not differ much."""
+    return ("float32",) if device == "cpu" else _precisions(device)
 
 
 def _beside(case: Case, found: dict[str, list[float]]) -> dict[str, Any]:

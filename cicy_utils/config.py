@@ -52,9 +52,9 @@ class TrainConfig:
             ``models.build_model``.
         device: "auto" (a CUDA GPU if there is one), "cpu", "cuda" or "cuda:1".
         precision: of matrix products. "float32"; on a GPU "tf32" (of numbers rounded to ten bits
-            of mantissa); on a CPU "bfloat16" (seven bits, for the feature blocks: head, loss and
-            weights stay float32). The last two are refused where the device has no circuits for
-            them.
+            of mantissa); on a CPU "bfloat16" (seven bits, for the feature blocks and Muon: head,
+            loss and weights stay float32). The last two are refused where the device has no
+            circuits for them.
         max_hours: stop when ``fit`` has worked this long; called again it goes on for as long.
             None for no limit, or on Kaggle for what its sessions allow, see
             ``places.training_hours``.

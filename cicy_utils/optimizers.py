@@ -30,7 +30,8 @@ class Muon(torch.optim.Optimizer):
 
     ``torch.optim.Muon`` does the same matrix by matrix, with products in bfloat16, and takes the
     learning rate as a number. Here matrices of one shape are one batch, products are in the
-    precision of the training, and a CUDA graph follows a learning rate in a tensor.
+    precision of the training (bfloat16 within an autocast, which ``steps.TrainStep`` opens), and a
+    CUDA graph follows a learning rate in a tensor.
 
     Its state is restored through ``moments``, not by ``load_state_dict``.
 
@@ -94,7 +95,8 @@ def orthogonal(matrices: Tensor) -> Tensor:
     """About the nearest matrices with orthonormal rows or columns, float32 (N, R, C).
 
     The iteration of Newton and Schulz with the coefficients of Muon, which lift small singular
-    values fast and leave large ones near one, not at it. Zero stays zero.
+    values fast and leave large ones near one, not at it. Zero stays zero. Within an autocast the
+    products, which are all that takes long, are of its 16-bit numbers.
     """
     if matrices.shape[1] > matrices.shape[2]:
         return orthogonal(matrices.mT).mT
@@ -103,7 +105,7 @@ def orthogonal(matrices: Tensor) -> Tensor:
     for _ in range(ROUNDS):
         square = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(square, square, square, beta=b, alpha=c), x, beta=a)
-    return x
+    return x.float()
 
 
 def build(name: str, model: nn.Module, weight_decay: float) -> torch.optim.Optimizer:

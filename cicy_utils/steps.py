@@ -166,7 +166,8 @@ class TrainStep:
         loss.backward()
         if self.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_norm)
-        self.optimizer.step()
+        with devices.autocast(self.device, self.precision):  # where Muon multiplies matrices
+            self.optimizer.step()
         if self.average is not None:
             with torch.no_grad():
                 for mean, weight in zip(

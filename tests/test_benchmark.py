@@ -110,11 +110,13 @@ def test_what_zeros_cost_a_graph_has_its_rows(on_a_cpu, small_batches):
     assert second["gain"] == second["rate"] / first["rate"]
 
 
-def test_what_muon_costs_has_its_rows(on_a_cpu, small_batches):
+def test_what_muon_costs_has_its_rows(on_a_cpu, small_batches, monkeypatch):
+    monkeypatch.setattr(benchmark_training, "_precisions", lambda _: ("float32", "bfloat16"))
     rows = list(benchmark_training.benchmark_optimizers({"cpu": TINY}, 1, []))
-    assert [row["model"] for row in rows] == ["Graph-64"] * 3 + ["LSTM-448"] * 3
+    cases = [("Graph-64", "float32"), ("LSTM-448", "float32"), ("LSTM-448", "bfloat16")]
+    assert [(row["model"], row["precision"]) for row in rows[::3]] == cases
     ways = ["AdamW", "Muon as PyTorch has it", "Muon as it is here"]
-    assert [row["variant"] for row in rows] == ways * 2
+    assert [row["variant"] for row in rows] == ways * 3
     assert rows[3]["gain"] is None
     assert rows[5]["gain"] == rows[5]["rate"] / rows[4]["rate"]
 

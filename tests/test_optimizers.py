@@ -76,6 +76,16 @@ def test_orthogonal_matrices_keep_their_singular_vectors(shape):
     assert not optimizers.orthogonal(torch.zeros(shape)).any()
 
 
+@pytest.mark.parametrize("shape", [(2, 64, 64), (1, 5, 8)])
+def test_orthogonal_matrices_of_16_bits_are_nearly_the_same(shape):
+    matrices = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    expected = optimizers.orthogonal(matrices)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = optimizers.orthogonal(matrices)
+    assert found.dtype == torch.float32
+    assert 0 < (found - expected).norm() < 0.03 * expected.norm()
+
+
 def test_a_learning_rate_in_a_tensor_is_the_same():
     """As on a GPU, where a recorded graph reads it."""
     moved = []

@@ -20,9 +20,9 @@ def source():
     return steps.Tensors(matrices, matrices.sum(dim=(1, 2))[:, None].repeat(1, 4).short())
 
 
-def make_step(source, model=None, **settings):
+def make_step(source, model=None, *, optimizer="adamw", **settings):
     model = model or build_model("LSTM-448", hidden_size=6, seed=1).to(source.hodge.device)
-    optimizer = optimizers.build("adamw", model, 0.01)
+    optimizer = optimizers.build(optimizer, model, 0.01)
     optimizers.set_learning_rate(optimizer, 0.01)
     loss = steps.HodgeLoss().to(source.hodge.device)
     return steps.TrainStep(model, source, loss, optimizer, **settings)
@@ -113,6 +113,24 @@ def test_bfloat16_is_for_the_feature_blocks_only(source):
     step(torch.arange(8))
     assert seen == {"features": torch.bfloat16, "head": torch.float32}
     assert {weight.dtype for weight in step.model.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_muon_multiplies_in_the_precision_of_the_training(source, precision, monkeypatch):
+    seen, product = set(), torch.baddbmm
+
+    def seeing(*args, **settings):
+        found = product(*args, **settings)
+        seen.add(found.dtype)
+        return found
+
+    monkeypatch.setattr(torch, "baddbmm", seeing)
+    step = make_step(source, optimizer="muon", precision=precision)
+    before = [weight.clone() for weight, _ in step.model.hidden_matrices()]
+    step(torch.arange(8))
+    assert seen == {getattr(torch, precision)}
+    for old, (weight, _) in zip(before, step.model.hidden_matrices(), strict=True):
+        assert weight.dtype == torch.float32 and not torch.equal(old, weight)
 
 
 class Recorder:
