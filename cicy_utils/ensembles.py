@@ -237,7 +237,10 @@ def find_members(run_folder: Path | str, data: Cicy4, split: Split) -> Members:
     72 % split and of the folds, which have not seen that test set either. Of several trainings of
     one model (seeds) the one that validates best has its name and stands in the paper's ensembles;
     the others, "LSTM-448 (seed-43)", may be climbed with.
+
+    FileNotFoundError when there is no such folder.
     """
+    run_folder = records.results_folder(run_folder)
     members: dict[str, Member] = {}
     refused: list[tuple[str, Path, str]] = []
     known: set[tuple[str, str]] = set()

@@ -20,7 +20,7 @@ import pandas as pd
 
 from cicy_utils.config import PAPER_RECIPE, TrainConfig
 from cicy_utils.metrics import ACCURACIES, EVERY_ACCURACY
-from cicy_utils.records import LIST_SIZE
+from cicy_utils.records import LIST_SIZE, require_seeds
 
 # What the notebooks' parameter SETTINGS may hold: what has no parameter there, and no schedule.
 OTHER_SETTINGS = (
@@ -156,13 +156,14 @@ def fold_variant(fold: int, model: str, recipe: str) -> str:
     return result_name(f"fold-{fold}{other}", recipe)
 
 
-def variant(recipe: str, seed: int) -> str:
-    """The name of the run folder: "seed-42", or "fast-42".
+def variant(recipe: str, seeds: Sequence[int]) -> str:
+    """The name of the run folder of the first seed: "seed-42", or "fast-42".
 
-    ValueError when there is no such recipe.
+    ValueError when there is no such recipe, or as of ``records.require_seeds``.
     """
     _recipe(recipe)
-    return f"{'seed' if recipe == 'paper' else recipe}-{seed}"
+    require_seeds(seeds)
+    return f"{'seed' if recipe == 'paper' else recipe}-{seeds[0]}"
 
 
 def _recipe(name: str, model: str = "") -> Recipe:

@@ -107,8 +107,8 @@ def run_directory(notebook: str, variant: str, folder: Path | str | None = None)
     return folder
 
 
-def results_folder(folder: Path | str | None, run_dir: Path | str) -> Path:
-    """The results/<run> to read from; without one the run in which run_dir lies.
+def results_folder(folder: Path | str | None, run_dir: Path | str = "") -> Path:
+    """The results/<run> to read from; without one (None) the run in which run_dir lies.
 
     It is looked up as by ``find``. FileNotFoundError when there is no such folder.
     """
@@ -455,8 +455,7 @@ def seed_folders(run_dir: Path | str, seeds: Sequence[int]) -> dict[int, Path]:
     ValueError unless seeds are different whole numbers, at least one, and the folder of the first
     is not named after another of them.
     """
-    if not seeds or len(set(seeds)) < len(seeds) or not all(type(seed) is int for seed in seeds):
-        raise ValueError(f"seeds must be different whole numbers such as [42, 43], not {seeds!r}")
+    require_seeds(seeds)
     run_dir = Path(run_dir)
     kind = run_dir.name.removesuffix(f"-{seeds[0]}")
     kind = "seed" if kind == run_dir.name else kind
@@ -464,6 +463,13 @@ def seed_folders(run_dir: Path | str, seeds: Sequence[int]) -> dict[int, Path]:
     if len(set(folders)) < len(folders):
         raise ValueError(f"{run_dir} is the folder of another of the seeds {seeds}: put it first")
     return dict(zip(seeds, folders, strict=True))
+
+
+def require_seeds(seeds: Sequence[int]) -> None:
+    """Refuse what is no list of seeds: a ValueError unless it is different whole numbers."""
+    listed = isinstance(seeds, Sequence) and all(type(seed) is int for seed in seeds)
+    if not listed or not seeds or len(set(seeds)) < len(seeds):
+        raise ValueError(f"seeds must be different whole numbers such as [42, 43], not {seeds!r}")
 
 
 def _plain(value: Any) -> Any:

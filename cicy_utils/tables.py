@@ -184,10 +184,11 @@ def parts(record: dict[str, Any]) -> Styler:
 def seeds(run_dirs: Sequence[Path]) -> Styler:
     """Raw test accuracies of the same training from several seeds, with median and range.
 
-    ValueError when they were not judged by the same test set.
+    ValueError when they were not judged by the same test set, or two have the same seed.
     """
     runs = [records.read_metrics(folder) | {"folder": folder} for folder in run_dirs]
     paper.require_same_test(runs)
+    records.require_seeds([run["seed"] for run in runs])
     rows = {f"seed {run['seed']}": run["metrics"]["test"]["raw"] for run in runs}
     table = _accuracies(pd.DataFrame(rows).T)
     if len(runs) > 1:

@@ -190,7 +190,7 @@ TRAIN = """\
 from cicy_utils import data, models, plots, recipes, records, retraining, seeds, splits, tables
 
 NOTEBOOK, MODEL = "@notebook", "@model"
-run_dir = records.run_directory(NOTEBOOK, recipes.variant(RECIPE, SEEDS[0]), folder=RUN_DIR)
+run_dir = records.run_directory(NOTEBOOK, recipes.variant(RECIPE, SEEDS), folder=RUN_DIR)
 cicy4 = data.load_cicy4(SOURCE, layout=LAYOUT or recipes.layout(RECIPE), subset=SUBSET)
 split = splits.split_72(len(cicy4), seed=SPLIT_SEED)
 changes = dict(learning_rate=LEARNING_RATE, batch_size=BATCH_SIZE, max_epochs=MAX_EPOCHS)

@@ -261,6 +261,11 @@ def test_of_two_seeds_the_more_accurate_joins_whatever_its_loss_is_measured_in(r
     assert found.members["LSTM-448"].place == "11_lstm_448/seed-43"
 
 
+def test_a_run_folder_that_is_not_there_is_named(run_folder, data):
+    with pytest.raises(FileNotFoundError, match=r"there is no folder .*mine to read results from"):
+        ensembles.find_members(run_folder / "mine", data, split_72(len(data)))
+
+
 def test_published_weights_without_predictions_stay_outside(run_folder, data):
     for path in (run_folder / "11_lstm_448" / "seed-43").glob("predictions_*.npz"):
         path.unlink()

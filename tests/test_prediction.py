@@ -151,6 +151,10 @@ def test_weights_are_found_from_the_top_folder_too(run, tmp_path, monkeypatch):
     assert predict(MATRIX, "results/own").equals(predict(MATRIX, run[0]))
 
 
-def test_missing_weights_are_named(tmp_path):
+def test_missing_weights_are_named(run, tmp_path):
     with pytest.raises(FileNotFoundError, match="train the model first"):
+        load_model(tmp_path)
+    for seed in (43, 42):
+        shutil.copytree(run[0], tmp_path / f"seed-{seed}")
+    with pytest.raises(FileNotFoundError, match="folders in it do: name seed-42 or seed-43"):
         load_model(tmp_path)

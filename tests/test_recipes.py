@@ -74,8 +74,10 @@ def test_results_of_another_recipe_have_names_of_their_own():
     assert recipes.result_name("LSTM-448", "paper") == "LSTM-448"
     assert recipes.result_name("LSTM-448", "fast") == "LSTM-448-fast"
     assert recipes.network("LSTM-448-fast") == recipes.network("LSTM-448") == "LSTM-448"
-    assert recipes.variant("paper", 42) == "seed-42"
-    assert recipes.variant("fast", 7) == "fast-7"
+    assert recipes.variant("paper", [42]) == "seed-42"
+    assert recipes.variant("fast", [7, 42]) == "fast-7"
+    with pytest.raises(ValueError, match=r"such as \[42, 43\], not 42"):
+        recipes.variant("fast", 42)
     nothing = {"test": {"raw": dict.fromkeys(metrics.EVERY_ACCURACY, 0.0)}}
     nothing["constant"] = nothing["test"]
     table = paper.headline("LSTM-448-fast", nothing)

@@ -112,7 +112,7 @@ def test_every_seed_has_a_folder(tmp_path):
     assert records.seed_folders(tmp_path / "seed-7", [7]) == {7: tmp_path / "seed-7"}
     several = records.seed_folders(tmp_path / "first", [7, 3])
     assert several == {7: tmp_path / "first", 3: tmp_path / "seed-3"}
-    for seeds in ([], [1, 1], [1.5], ["1"], [True]):
+    for seeds in ([], [1, 1], [1.5], ["1"], [True], 42):
         with pytest.raises(ValueError, match="different whole numbers"):
             records.seed_folders(tmp_path / "x", seeds)
     with pytest.raises(ValueError, match="the folder of another of the seeds"):

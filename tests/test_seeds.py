@@ -45,6 +45,8 @@ def test_ctrl_c_leaves_the_seeds_that_have_weights(small_list, tmp_path, monkeyp
     assert list(rest) == [1, 2]
     reasons = {records.read_metrics(path)["training"]["stop_reason"] for path in rest.values()}
     assert reasons == {"max_epochs"}
+    with pytest.raises(ValueError, match=r"seeds must be different .*not \[2, 2\]"):
+        tables.seeds([rest[2], rest[2]])
 
 
 def train(data, folder, numbers, config=CONFIG, **options):

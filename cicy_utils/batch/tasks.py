@@ -208,7 +208,7 @@ def _words(settings: Mapping[str, Any]) -> dict[str, Any]:
     """What the name of a run folder may be made of: the settings, and "fast-42" or "fold-1"."""
     words = dict(settings)
     if {"RECIPE", "SEEDS"} <= words.keys():
-        words["VARIANT"] = recipes.variant(words["RECIPE"], words["SEEDS"][0])
+        words["VARIANT"] = recipes.variant(words["RECIPE"], words["SEEDS"])
     elif {"RECIPE", "MODEL", "FOLD"} <= words.keys():
         words["VARIANT"] = recipes.fold_variant(words["FOLD"], words["MODEL"], words["RECIPE"])
     return words
