@@ -1127,7 +1127,7 @@ def test_run_all_refuses_before_it_installs(arguments, tmp_path):
     assert not (clone / ".venv").exists()
 
 
-@pytest.mark.parametrize("word", command.WORDS)
+@pytest.mark.parametrize("word", command.PARSERS)
 def test_arguments_are_checked_without_a_single_package(word):
     checked = "from cicy_utils.batch.__main__ import check; check()"
     subprocess.run([sys.executable, "-S", "-c", checked, word], cwd=ROOT, check=True)

@@ -26,7 +26,6 @@ STOPPING = (signal.SIGINT, signal.SIGTERM)
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 Result = TypeVar("Result")
 RESERVED = ("replaced", "interactive")
-WORDS = ("run", "status", "report", "doctor", "scheduler")
 
 
 def parser(word: str) -> argparse.ArgumentParser:
@@ -34,46 +33,15 @@ def parser(word: str) -> argparse.ArgumentParser:
 
     Another word ends the program, as another option does.
     """
-    if word not in WORDS:
+    if word not in PARSERS:
         words = argparse.ArgumentParser(prog="python -m cicy_utils.batch", allow_abbrev=False)
-        words.add_argument("word", choices=WORDS)
+        words.add_argument("word", choices=PARSERS)
         words.parse_args([word])
-    if word == "scheduler":
-        return cluster.scheduler_parser()
-    if word == "doctor":
-        return argparse.ArgumentParser(
-            prog="bash run_all.sh doctor",
-            allow_abbrev=False,
-            description="Tell line by line whether this machine can do the work.",
-        )
-    if word == "status":
-        status = argparse.ArgumentParser(
-            prog="bash run_all.sh status",
-            allow_abbrev=False,
-            description="Show the state of every notebook of every run.",
-        )
-        status.add_argument("--run", type=_run_name, metavar="NAME", help="of this run only")
-        return status
-    if word == "report":
-        report = argparse.ArgumentParser(
-            prog="bash run_all.sh report",
-            allow_abbrev=False,
-            description="Make results/<run>/index.html from what is there: a page for a browser "
-            "with every table and figure, beside the paper's.",
-        )
-        report.add_argument(
-            "--run",
-            type=_report_name,
-            metavar="NAME",
-            help="of this run (default: the newest one)",
-        )
-        return report
+    return PARSERS[word]()
 
-    run = argparse.ArgumentParser(
-        prog="bash run_all.sh",
-        allow_abbrev=False,
-        description="Run the notebooks into results/<run>/. Run it again to go on.",
-    )
+
+def _run_parser() -> argparse.ArgumentParser:
+    run = _parser("", "Run the notebooks into results/<run>/. Run it again to go on.")
     run.add_argument(
         "--profile",
         choices=list(profiles.PROFILES),
@@ -115,6 +83,42 @@ def parser(word: str) -> argparse.ArgumentParser:
     )
     cluster.add_options(run)
     return run
+
+
+def _status_parser() -> argparse.ArgumentParser:
+    status = _parser("status", "Show the state of every notebook of every run.")
+    status.add_argument("--run", type=_run_name, metavar="NAME", help="of this run only")
+    return status
+
+
+def _report_parser() -> argparse.ArgumentParser:
+    report = _parser(
+        "report",
+        "Make results/<run>/index.html from what is there: a page for a browser with every table "
+        "and figure, beside the paper's.",
+    )
+    report.add_argument(
+        "--run", type=_report_name, metavar="NAME", help="of this run (default: the newest one)"
+    )
+    return report
+
+
+def _doctor_parser() -> argparse.ArgumentParser:
+    return _parser("doctor", "Tell line by line whether this machine can do the work.")
+
+
+def _parser(word: str, description: str) -> argparse.ArgumentParser:
+    name = f"bash run_all.sh {word}".rstrip()
+    return argparse.ArgumentParser(prog=name, allow_abbrev=False, description=description)
+
+
+PARSERS: dict[str, Callable[[], argparse.ArgumentParser]] = {
+    "run": _run_parser,
+    "status": _status_parser,
+    "report": _report_parser,
+    "doctor": _doctor_parser,
+    "scheduler": cluster.scheduler_parser,
+}
 
 
 def check() -> None:
