@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cicy_utils import evaluation, metrics, paper, records
+from cicy_utils import evaluation, metrics, paper, provenance, records
 from cicy_utils.data import HODGE_NAMES, MAX_ENTRY, Cicy4
 from cicy_utils.paper_tables import BASELINES
 from cicy_utils.relations import euler_from_hodge
@@ -174,7 +174,7 @@ def evaluate(data: Cicy4, seed: int = 42, tree_rows: int | None = 20_000) -> lis
     return [
         {
             "model": name,
-            "label": records.run_label(len(data)),
+            "label": provenance.run_label(len(data)),
             "data": evaluation.data_section(data),
             "split": evaluation.split_section(split),
             "training": training[name],

@@ -28,7 +28,8 @@ from cicy_utils import benchmark_training
 from cicy_utils.benchmark_training import Sizes
 from cicy_utils.data import load_cicy4
 from cicy_utils.files import write_text
-from cicy_utils.records import duration, environment
+from cicy_utils.provenance import environment
+from cicy_utils.records import duration
 from cicy_utils.stopwatch import Memory, exponent, in_new_process, interleaved, median, seconds
 
 # Exact parts are imported where they are measured: networks can be on a machine without numba.

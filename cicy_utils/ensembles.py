@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cicy_utils import evaluation, metrics, records, reference
+from cicy_utils import evaluation, metrics, provenance, records, reference
 from cicy_utils.data import HODGE_NAMES, Cicy4
 from cicy_utils.paper import ENSEMBLES_FILE, published
 from cicy_utils.records import Mask, Predictions
@@ -108,7 +108,7 @@ class Climb:
             to the ensemble returned).
         left_out: members that were not allowed to join, and why.
         label: what keeps each member it chose from being the paper's, see
-            ``records.members_label``.
+            ``provenance.members_label``.
     """
 
     weights: dict[str, float]
@@ -293,7 +293,7 @@ def climb(found: Members, split: Split, *, rounds: int = ROUNDS) -> Climb | None
         rounds=rounds,
     )
     labels = {name: found.members[name].record["label"] for name in result.weights}
-    return Climb(result.weights, result.path, left_out, records.members_label(labels))
+    return Climb(result.weights, result.path, left_out, provenance.members_label(labels))
 
 
 def measure(
@@ -398,7 +398,7 @@ def record_ensembles(
         run_dir,
         notebook=notebook,
         variant=run_dir.name,
-        label=records.joint_label([records.run_label(len(data)), *labels]),
+        label=provenance.joint_label([provenance.run_label(len(data)), *labels]),
         data=evaluation.data_section(data),
         missing=missing,
         climbs={
@@ -413,7 +413,7 @@ def record_ensembles(
             if reached
         },
         picks=picks,
-        environment=records.environment(),
+        environment=provenance.environment(),
     )
     return record, entries
 
@@ -458,7 +458,7 @@ def _places(names: Iterable[str], found: Members) -> list[str]:
 
 
 def _label(names: Iterable[str], found: Members) -> str:
-    return records.joint_label(found.members[name].record["label"] for name in names)
+    return provenance.joint_label(found.members[name].record["label"] for name in names)
 
 
 def _measures(

@@ -10,7 +10,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cicy_utils import chunks, metrics, models, recipes, records, steps, topology, verification
+from cicy_utils import (
+    chunks,
+    metrics,
+    models,
+    provenance,
+    recipes,
+    records,
+    steps,
+    topology,
+    verification,
+)
 from cicy_utils.config import PAPER_RECIPE, TrainConfig
 from cicy_utils.data import Cicy4
 from cicy_utils.models import HodgeNetwork
@@ -57,14 +67,14 @@ def evaluate_run(
         notebook: the one that runs, "11_lstm_448".
         name: of the result in the paper, "LSTM-448-f1", where it is not that of the architecture.
         parts: name to indices, where they are not those of the split.
-        recipe, changes: as of ``records.run_label``.
+        recipe, changes: as of ``provenance.run_label``.
         layout: of the matrices, by the recipe.
         retrained: whether the training went on from a checkpoint of another split.
         answers: for the test set, that are to be measured besides.
         sections: of metrics.json, that it is to have besides.
     """
     changes = [*changes, *recipes.other_layout(data.layout, layout), *models.changes(model)]
-    label = records.run_label(len(data), config, result, recipe=recipe, changes=changes)
+    label = provenance.run_label(len(data), config, result, recipe=recipe, changes=changes)
     training = {
         "epochs": result.epochs,
         "best_epoch": result.best_epoch,
@@ -170,7 +180,7 @@ def record_model(
         training=training,
         residuals=residuals,
         metrics=tables,
-        environment=records.environment(),
+        environment=provenance.environment(),
         **sections,
     )
 
@@ -265,10 +275,10 @@ def record_list(data: Cicy4, splits: Sequence[Split], run_dir: Path | str) -> di
         run_dir,
         notebook="00_data",
         variant=Path(run_dir).name,
-        label=records.run_label(len(data)),
+        label=provenance.run_label(len(data)),
         data=data_section(data),
         statistics=verification.statistics(data),
         faults=faults,
         splits={split.name: split_section(split) for split in splits},
-        environment=records.environment(),
+        environment=provenance.environment(),
     )

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from cicy_utils import paper, plots, records
+from cicy_utils import paper, plots, provenance, records
 from cicy_utils.data import Cicy4, load_cicy4
 from cicy_utils.metrics import ACCURACIES
 from cicy_utils.paper_tables import (
@@ -67,7 +67,7 @@ class FigureFile:
         path: of the file.
         title: what it shows.
         caption: how to read it, and which results are not in it yet.
-        label: what keeps its results from being the paper's (`records.run_label`), or "".
+        label: what keeps its results from being the paper's (`provenance.run_label`), or "".
     """
 
     path: Path
@@ -179,11 +179,11 @@ def make_figures(
         title = f"{figure.title} (paper, Fig. {number})"
         if figure.members:
             used, left = _choose(figure, groups)
-            label = records.joint_label(record["label"] for record in used)
+            label = provenance.joint_label(record["label"] for record in used)
             drawn = _draw_results(figure, used, title, label) if used else None
             caption = _caption(number, used, left)
         else:
-            label = records.run_label(len(data)) if data else ""
+            label = provenance.run_label(len(data)) if data else ""
             drawn = _draw_distribution(figure, data, seed, title, label) if data else None
             caption = KINDS[figure.kind]
         if drawn is not None:

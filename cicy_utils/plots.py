@@ -1,6 +1,6 @@
 """Figures. Every function returns a matplotlib Figure in one style that stays readable in grey.
 
-A figure of anything but the paper's recipe carries the label of its run (`records.run_label`).
+A figure of anything but the paper's recipe carries the label of its run (`provenance.run_label`).
 Figures are made without pyplot: nothing is global, nothing has to be closed.
 """
 

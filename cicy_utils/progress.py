@@ -9,7 +9,7 @@ import time
 
 from tqdm import tqdm
 
-from cicy_utils import places, records
+from cicy_utils import places, provenance, records
 
 
 class Progress:
@@ -116,7 +116,7 @@ class Progress:
             best = records.best_epoch(history)
             text += f"; best validation loss {best['validation_loss']:.4g} in epoch {best['epoch']}"
         on_kaggle = places.how_to_go_on() if stop_reason == "time_limit" else ""
-        if stop_reason in records.STOPPED_BY and not on_kaggle:
+        if stop_reason in provenance.STOPPED_BY and not on_kaggle:
             text += "; run this again to go on"
         print(text, flush=True)
         if on_kaggle:

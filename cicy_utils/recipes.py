@@ -97,7 +97,7 @@ def _require_known(given: Mapping[str, Any], known: Sequence[str], what: str) ->
 
 
 def settings(recipe: str, model: str = "") -> dict[str, Any]:
-    """Every setting of a network's recipe that labels compare with, see ``records.run_label``."""
+    """Every setting of a network's recipe: what ``provenance.run_label`` compares with."""
     return PAPER_RECIPE | dict(_recipe(recipe, model).settings)
 
 

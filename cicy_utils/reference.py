@@ -24,7 +24,16 @@ import numpy as np
 import pandas as pd
 import torch
 
-from cicy_utils import checkpoint, evaluation, files, metrics, models, prediction, records
+from cicy_utils import (
+    checkpoint,
+    evaluation,
+    files,
+    metrics,
+    models,
+    prediction,
+    provenance,
+    records,
+)
 from cicy_utils.data import Cicy4, load_cicy4
 from cicy_utils.splits import Split, split_72
 from cicy_utils.training import STOPPED_FOR_GOOD, predict
@@ -179,7 +188,7 @@ def record_check(
     """Write metrics.json of the notebook that checks published weights, and return it."""
     parts = {entry["part"]: entry["test"] for entry in found}
     label = "".join(
-        f"{records.QUICK}: {part:,} of {test:,} test configurations"
+        f"{provenance.QUICK}: {part:,} of {test:,} test configurations"
         for part, test in parts.items()
         if part < test
     )
@@ -190,7 +199,7 @@ def record_check(
         label=label,
         data=evaluation.data_section(load_cicy4(layout="stored")),
         published=found,
-        environment=records.environment(),
+        environment=provenance.environment(),
     )
 
 

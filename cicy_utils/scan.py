@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from cicy_utils import checkpoint, files, lease, models, recipes, records, training
+from cicy_utils import checkpoint, files, lease, models, provenance, recipes, records, training
 from cicy_utils.config import PAPER_RECIPE, TrainConfig
 from cicy_utils.data import Cicy4
 from cicy_utils.evaluation import data_section, split_section
@@ -215,7 +215,7 @@ def record_scan(
         run_dir,
         notebook=notebook,
         variant=Path(run_dir).name,
-        label=records.run_label(len(data), recipe, changes=changes),
+        label=provenance.run_label(len(data), recipe, changes=changes),
         seed=config.seed,
         settings=dataclasses.asdict(config),
         data=data_section(data),
@@ -227,7 +227,7 @@ def record_scan(
             "states": counts,
             "best": None if best is None else best.to_dict(),
         },
-        environment=records.environment(),
+        environment=provenance.environment(),
     )
 
 
@@ -242,7 +242,7 @@ def _differences(space: Space, stop_reason: str) -> list[str]:
         if set(tried) != {published}:
             values = " ".join(f"{value:g}" for value in sorted(set(tried)))
             words.append(f"{name} {values} instead of {published:g}")
-    if who := records.STOPPED_BY.get(stop_reason):
+    if who := provenance.STOPPED_BY.get(stop_reason):
         words.append(f"stopped by {who} before all trials were done")
     return words
 

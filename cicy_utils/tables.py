@@ -23,6 +23,7 @@ from cicy_utils import (
     metrics,
     paper,
     prediction,
+    provenance,
     recipes,
     records,
     topology,
@@ -196,7 +197,7 @@ def seeds(run_dirs: Sequence[Path]) -> Styler:
         table = table.rename(index={"min": "lowest", "max": "highest"})
     constant = _accuracies(pd.DataFrame(runs[0]["metrics"]["constant"]).T).loc["raw"]
     table.loc[paper.CONSTANT] = constant
-    label = records.joint_label(run["label"] for run in runs)
+    label = provenance.joint_label(run["label"] for run in runs)
     return style(table, f"{runs[0]['model']}: test accuracy (%) by seed", label)
 
 
@@ -227,7 +228,7 @@ def folds(found: Mapping[Path, dict[str, Any]]) -> Styler:
     """
     paper.require_same_test(list(found.values()))
     results = {record["model"]: record["metrics"]["test"]["raw"] for record in found.values()}
-    label = records.joint_label(record["label"] for record in found.values())
+    label = provenance.joint_label(record["label"] for record in found.values())
     return published_and_ours(results, 72, "Test accuracy (%) of each fold (paper, Table 6)", label)
 
 
@@ -244,7 +245,7 @@ def out_of_fold(found: Mapping[Path, dict[str, Any]]) -> Styler:
     table = pd.DataFrame(rows).T
     shown = _accuracies(table)
     shown.insert(0, "configurations", table["configurations"].astype(int))
-    label = records.joint_label(record["label"] for record in found.values())
+    label = provenance.joint_label(record["label"] for record in found.values())
     return style(shown, "Accuracy (%) out of fold", label)
 
 
@@ -492,14 +493,14 @@ def _machine(record: dict[str, Any]) -> dict[str, str]:
     return {
         "configurations": f"{data['configurations']:,} ({data['source']}, layout {data['layout']})",
         "fingerprint of the list": data["fingerprint"],
-        **records.machine_facts(record["environment"]),
+        **provenance.machine_facts(record["environment"]),
     }
 
 
 def _label(record: dict[str, Any], shown: Iterable[str]) -> str:
     """Of a table: how much of the list the run drew, and the labels of the results it shows."""
-    drawn = records.run_label(record["data"]["configurations"])
-    return records.joint_label([drawn, *shown])
+    drawn = provenance.run_label(record["data"]["configurations"])
+    return provenance.joint_label([drawn, *shown])
 
 
 def _facts(facts: dict[str, Any], label: str) -> Styler:

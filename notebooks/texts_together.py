@@ -64,7 +64,8 @@ CV_TRAIN_TEXT = """## One fold
 The recipe is that of the model notebooks; the piece kept out takes the place of the validation set.
 Everything is saved after each epoch, so running this notebook again goes on where it stopped."""
 
-CV_TRAIN = """from cicy_utils import cross_validation, data, plots, recipes, records, tables
+CV_TRAIN = """\
+from cicy_utils import cross_validation, data, plots, provenance, recipes, records, tables
 
 NOTEBOOK, VARIANT = "@notebook", recipes.fold_variant(FOLD, MODEL, RECIPE)
 run_dir = records.run_directory(NOTEBOOK, VARIANT, folder=RUN_DIR)
@@ -113,7 +114,7 @@ CV_LOSSES_TEXT = """The validation loss of each fold is taken on the piece that 
 Fig. 22), so the curves differ by these pieces too."""
 
 CV_LOSSES = """runs = [(one["model"], records.read_history(run)) for run, one in found.items()]
-folds_label = records.joint_label(one["label"] for one in found.values())
+folds_label = provenance.joint_label(one["label"] for one in found.values())
 losses = plots.loss_curves(runs, title=f"{MODEL}: folds", label=folds_label)
 plots.save(losses, run_dir, "folds")"""
 

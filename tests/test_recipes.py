@@ -4,7 +4,7 @@ import signal
 import pandas as pd
 import pytest
 
-from cicy_utils import data, metrics, models, paper, recipes, records, training
+from cicy_utils import data, metrics, models, paper, provenance, recipes, training
 from cicy_utils.config import PAPER_RECIPE, TrainConfig
 from cicy_utils.recipes import CANDIDATES
 
@@ -86,20 +86,20 @@ def test_results_of_another_recipe_have_names_of_their_own():
 
 def test_the_label_of_the_fast_recipe_names_it_and_its_changes():
     fast = recipes.settings("fast")
-    label = records.run_label(
+    label = provenance.run_label(
         905_684, recipes.config("fast"), recipe=fast, changes=["the fast recipe"]
     )
     assert label == "changed recipe: the fast recipe"
     own = recipes.config("fast", "Graph-64")
-    assert records.run_label(905_684, own, recipe=recipes.settings("fast", "Graph-64")) == ""
-    label = records.run_label(905_684, own, recipe=fast)
+    assert provenance.run_label(905_684, own, recipe=recipes.settings("fast", "Graph-64")) == ""
+    label = provenance.run_label(905_684, own, recipe=fast)
     assert "learning rate 0.006 instead of 0.012" in label
     plain = recipes.config("fast", optimizer="adamw")
-    label = records.run_label(905_684, plain, recipe=fast)
+    label = provenance.run_label(905_684, plain, recipe=fast)
     assert label == "changed recipe: optimizer adamw instead of muon"
     assert recipes.settings("paper", "Graph-64") == recipes.settings("paper")
     changed = recipes.config("fast", loss_weights=(1, 1, 2, 4), scale_targets=False)
-    label = records.run_label(905_684, changed, recipe=fast)
+    label = provenance.run_label(905_684, changed, recipe=fast)
     assert "scale targets off instead of on" in label
     assert "loss weights 1 1 2 4 instead of 1 1 1 1" in label
 

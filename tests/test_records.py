@@ -1,111 +1,14 @@
-"""The files of a run: folder, label, metrics, predictions."""
+"""The files of a run: folder, metrics, predictions, what it has seen."""
 
-import json
 import math
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from cicy_utils import records
-from cicy_utils.config import PAPER_RECIPE, RETRAINING, TrainConfig
-from cicy_utils.training import FitResult
 
-PAPER = TrainConfig()
 COMMON = {"notebook": "00_data", "variant": "list", "label": "", "data": {}, "environment": {}}
-
-
-def result(stop_reason: str, epochs: int = 7) -> FitResult:
-    return FitResult(pd.DataFrame(), 1, 0.5, epochs, 1.0, stop_reason, "cpu")
-
-
-def test_the_papers_recipe_on_the_whole_list_has_no_label():
-    assert records.run_label(905_684, PAPER, result("converged")) == ""
-    assert records.run_label(905_684, PAPER, result("max_epochs", 550)) == ""
-    assert records.run_label(905_684) == ""
-
-
-def test_hardware_and_seed_do_not_make_another_recipe():
-    config = TrainConfig(seed=7, device="cpu", max_hours=100.0)
-    assert records.run_label(905_684, config, result("converged")) == ""
-
-
-@pytest.mark.parametrize(
-    ("configurations", "config", "outcome", "label"),
-    [
-        (6_000, None, None, "quick run: 6,000 of 905,684 configurations"),
-        (905_684, TrainConfig(max_epochs=1), None, "quick run: at most 1 epoch"),
-        (
-            6_000,
-            TrainConfig(max_epochs=3, batch_size=64),
-            result("max_epochs", 3),
-            "quick run: 6,000 of 905,684 configurations, at most 3 epochs, "
-            "batch size 64 instead of 128",
-        ),
-        (
-            905_684,
-            TrainConfig(max_epochs=6, schedule="one-cycle"),
-            result("max_epochs", 6),
-            "changed recipe: at most 6 epochs, schedule one-cycle instead of plateau",
-        ),
-        (
-            905_684,
-            TrainConfig(learning_rate=0.001),
-            None,
-            "changed recipe: learning rate 0.001 instead of 0.01",
-        ),
-        (
-            905_684,
-            TrainConfig(max_epochs=900),
-            None,
-            "changed recipe: max epochs 900 instead of 550",
-        ),
-        (
-            905_684,
-            PAPER,
-            result("time_limit"),
-            "quick run: stopped by the time limit after 7 epochs",
-        ),
-        (905_684, PAPER, result("interrupted"), "quick run: stopped by hand after 7 epochs"),
-    ],
-)
-def test_anything_else_says_what_it_is(configurations, config, outcome, label):
-    assert records.run_label(configurations, config, outcome) == label
-
-
-def test_retraining_has_a_recipe_of_its_own():
-    config = TrainConfig(min_learning_rate=1e-7)
-    recipe = PAPER_RECIPE | RETRAINING
-    assert records.run_label(905_684, config, recipe=recipe) == ""
-    assert "min learning rate" in records.run_label(905_684, config)
-
-
-def test_the_label_of_several_runs_says_what_each_says():
-    whole, short = "", "quick run: 5 of 905,684 configurations, at most 2 epochs"
-    other = "changed recipe: batch size 64 instead of 128, at most 2 epochs"
-    assert records.joint_label([whole, whole]) == ""
-    assert records.joint_label([]) == ""
-    assert records.joint_label([whole, other]) == other
-    assert records.joint_label([other, short, short]) == (
-        "quick run: batch size 64 instead of 128, at most 2 epochs, 5 of 905,684 configurations"
-    )
-
-
-def test_the_label_of_members_says_whose_setting_is_whose():
-    first = "changed recipe: at most 26 epochs, the fast recipe"
-    second = "changed recipe: batch size 1024 instead of 128, at most 80 epochs, the fast recipe"
-    assert records.members_label({"A": first, "B": second}) == (
-        "changed recipe: the fast recipe, A (at most 26 epochs), "
-        "B (batch size 1024 instead of 128; at most 80 epochs)"
-    )
-    assert records.members_label({"A": first, "B": first}) == first
-    assert records.members_label({"A": first}) == first
-    quick = "quick run: 5 of 905,684 configurations"
-    assert records.members_label({"A": "", "B": quick}) == (
-        "quick run: B (5 of 905,684 configurations)"
-    )
-    assert records.members_label({"A": "", "B": ""}) == ""
 
 
 def test_every_seed_has_a_folder(tmp_path):
@@ -186,32 +89,6 @@ def test_outside_the_project_the_working_directory_serves(tmp_path, monkeypatch)
     assert records.project_root() == tmp_path == Path.cwd()
 
 
-def test_environment_is_ready_for_json():
-    found = json.loads(json.dumps(records.environment()))
-    assert set(found["packages"]) == set(records.PACKAGES)
-    assert found["cores"] >= 1
-    assert found["processor"]
-
-
-def test_merged_labels_are_one_for_each_kind():
-    quick = ["quick run: 300 of 905,684 configurations", "quick run: at most 2 epochs"]
-    changed = ["changed recipe: seed 43"]
-    assert records.merged_labels([*quick, "", *changed, quick[0]]) == [
-        "quick run: 300 of 905,684 configurations, at most 2 epochs",
-        "",
-        "changed recipe: seed 43",
-    ]
-    assert records.merged_labels([]) == []
-
-
-def test_accuracies_on_a_part_of_the_list_claim_nothing():
-    part, short = "quick run: 300 of 905,684 configurations", "quick run: at most 2 epochs"
-    assert records.claim_nothing(["", "changed recipe: seed 43", part])
-    assert not records.claim_nothing(["", "changed recipe: seed 43", short])
-    assert not records.claim_nothing([])
-    assert not records.claim_nothing(["quick run: 20,000 of 181,137 test configurations"])
-
-
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(0.44, "0.4 s"), (52, "52 s"), (170, "3 min"), (7 * 3600 + 300, "7 h 5 min")],
@@ -227,12 +104,6 @@ def test_metrics_that_cannot_be_read_are_no_finished_model(tmp_path):
     found = tmp_path / "11_lstm_448" / "one"
     assert records.trained(tmp_path) == [(found, {"model": "LSTM-448"})]
     assert records.found_metrics(tmp_path) == records.found_metrics(found.with_name("two")) == {}
-
-
-def test_the_precision_belongs_to_the_recipe():
-    config = TrainConfig(precision="bfloat16")
-    label = records.run_label(905_684, config)
-    assert label == "changed recipe: precision bfloat16 instead of float32"
 
 
 def test_the_results_of_another_run_are_found_from_a_notebook(tmp_path, monkeypatch):

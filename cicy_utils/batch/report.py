@@ -28,16 +28,12 @@ from cicy_utils.data import HODGE_NAMES
 from cicy_utils.files import write_text
 from cicy_utils.metrics import ACCURACIES, DECODINGS, EVERY_ACCURACY
 from cicy_utils.places import REFERENCE
+from cicy_utils.provenance import NO_CLAIM, QUICK, claim_nothing, machine_facts, merged_labels
 from cicy_utils.records import (
     HISTORY_FILE,
     METRICS_FILE,
-    NO_CLAIM,
-    QUICK,
-    claim_nothing,
     duration,
     found_metrics,
-    machine_facts,
-    merged_labels,
     validation_accuracy,
 )
 

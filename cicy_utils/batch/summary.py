@@ -12,7 +12,7 @@ from cicy_utils.batch.attempt import Outcome
 from cicy_utils.batch.execution import HTML_FILE
 from cicy_utils.data import HODGE_NAMES
 from cicy_utils.files import write_text
-from cicy_utils.records import NO_CLAIM, claim_nothing, merged_labels
+from cicy_utils.provenance import NO_CLAIM, claim_nothing, merged_labels
 
 COLUMNS = {
     "model": "model",
