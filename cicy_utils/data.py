@@ -106,16 +106,15 @@ def load_cicy4(
         _verify_checksums(path, matrices, hodge)
     else:
         from cicy_utils import records  # they need this module
-        from cicy_utils.sources import read_list
+        from cicy_utils.sources import of_copies, read_list
 
         source = records.find(source).absolute()
         found = read_list(source, drop=drop)
         matrices, hodge = found.matrices, found.hodge
         if len(found.copies):
             warnings.warn(
-                f"{source}: {len(found.copies):,} entries, the first of them {found.copies[0]}, "
-                "are earlier ones with rows and columns in the same or another order; a test set "
-                "drawn from them will have copies in the training set",
+                f"{source}: {of_copies(found.copies)}; a test set drawn from them will have copies "
+                "in the training set",
                 stacklevel=2,
             )
     if subset is not None:

@@ -15,7 +15,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -88,13 +88,23 @@ def read_list(source: str | Path, *, drop: bool = False) -> SourceList:
 
 
 def check(source: str | Path) -> Report:
-    """The report on every entry of a source, nothing cached.
+    """The report on every entry of a source, copies among its notes, nothing cached.
 
     Raises:
         FileNotFoundError, Refused: as :func:`read_entries`.
     """
     path = find_bundled() if source == "bundled" else locate(source)
-    return validate(read_entries(path), path)
+    found, report = _validated(path)
+    notes = (of_copies(found.copies),) if len(found.copies) else ()
+    return replace(report, notes=(*report.notes, *notes))
+
+
+def of_copies(copies: np.ndarray) -> str:
+    """What is the matter with ``SourceList.copies``, of which there are some."""
+    return (
+        f"{len(copies):,} entries, the first of them {copies[0]}, are earlier ones with rows and "
+        "columns in the same or another order"
+    )
 
 
 def locate(source: str | Path) -> Path:

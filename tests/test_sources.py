@@ -112,6 +112,9 @@ def test_copies_are_told_every_time(tmp_path, cache, cicy4_few):
     for _ in range(2):  # read, then from the cache
         with pytest.warns(UserWarning, match="3 entries, the first of them 30, are earlier ones"):
             assert len(load_cicy4(tmp_path / "own.npz")) == 33
+    report = check(tmp_path / "own.npz")
+    assert "note: 3 entries, the first of them 30, are earlier ones" in report.text()
+    assert not len(report.broken)
 
 
 def test_report_of_a_source(broken_text):
