@@ -22,6 +22,21 @@ MAY_DIFFER_ON_RESUMING = ("device", "max_hours", "save_minutes")
 # These, and which of several equal runs it is.
 NOT_THE_RECIPE = ("seed", *MAY_DIFFER_ON_RESUMING)
 
+# What settings may be: integers, the least of them; numbers, and what they are below; names.
+INTEGERS = {"batch_size": 1, "max_epochs": 1, "patience": 0, "plateau_patience": 0, "seed": 0}
+POSITIVE = {
+    "learning_rate": math.inf,
+    "plateau_factor": 1,
+    "huber_delta": math.inf,
+    "clip_norm": math.inf,
+    "max_hours": math.inf,
+    "save_minutes": math.inf,
+}
+NONE_TOO = ("clip_norm", "max_hours")
+NOT_NEGATIVE = {"min_learning_rate": math.inf, "weight_decay": math.inf, "averaging": 1}
+FLAGS = ("scale_targets", "shuffle")
+CHOICES = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES}
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -85,57 +100,32 @@ class TrainConfig:
     save_minutes: float = 10.0
 
     def __post_init__(self) -> None:
-        for name, lowest in (
-            ("batch_size", 1),
-            ("max_epochs", 1),
-            ("patience", 0),
-            ("plateau_patience", 0),
-            ("seed", 0),
-        ):
+        for name, least in INTEGERS.items():
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, Integral) or value < lowest:
-                raise ValueError(f"{name} must be an integer, at least {lowest}, not {value!r}")
+            if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+                raise ValueError(f"{name} must be an integer, at least {least}, not {value!r}")
             object.__setattr__(self, name, int(value))  # JSON knows no number of NumPy's
         if self.seed > LARGEST_SEED:
             raise ValueError(f"seed must be at most {LARGEST_SEED:,}, not {self.seed:,}")
-        for name, highest in (
-            ("learning_rate", math.inf),
-            ("plateau_factor", 1),
-            ("huber_delta", math.inf),
-            ("clip_norm", math.inf),
-            ("max_hours", math.inf),
-            ("save_minutes", math.inf),
-        ):
+        for name, limit in POSITIVE.items():
             value = getattr(self, name)
-            if name in ("clip_norm", "max_hours") and value is None:
+            if name in NONE_TOO and value is None:
                 continue
-            if not _is_number(value) or not 0 < value < highest:
-                raise ValueError(f"{name} must be a number between 0 and {highest}, not {value!r}")
-        for name, highest in (
-            ("min_learning_rate", math.inf),
-            ("weight_decay", math.inf),
-            ("averaging", 1),
-        ):
+            if not _is_number(value) or not 0 < value < limit:
+                raise ValueError(f"{name} must be a number between 0 and {limit}, not {value!r}")
+        for name, limit in NOT_NEGATIVE.items():
             value = getattr(self, name)
-            if not _is_number(value) or not 0 <= value < highest:
-                below = "" if highest == math.inf else f" and below {highest}"
+            if not _is_number(value) or not 0 <= value < limit:
+                below = "" if limit == math.inf else f" and below {limit}"
                 raise ValueError(f"{name} must be a number, at least 0{below}, not {value!r}")
-        for name in ("scale_targets", "shuffle"):
+        for name in FLAGS:
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} must be True or False, not {getattr(self, name)!r}")
-        # A list, as JSON makes of a tuple, is as good; the field itself is what a dict can hold.
-        listed = isinstance(self.loss_weights, list | tuple)
-        weights = tuple(self.loss_weights) if listed else ()
-        if len(weights) != 4 or not all(_is_number(w) and 0 <= w < math.inf for w in weights):
-            given = self.loss_weights
-            raise ValueError(f"loss_weights must be four numbers, at least 0, not {given!r}")
-        if not any(weights):
-            raise ValueError("loss_weights must not all be 0: nothing would be learned")
-        object.__setattr__(self, "loss_weights", weights)
-        for name, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
+        for name, known in CHOICES.items():
             if (value := getattr(self, name)) not in known:
                 raise ValueError(f"{name} must be one of {list(known)}, not {value!r}")
         require_names(self.device, self.precision)
+        object.__setattr__(self, "loss_weights", _four_weights(self.loss_weights))
 
 
 # The recipe of arXiv 2405.17406, section 5; whatever differs is named in the label of a run.
@@ -161,6 +151,16 @@ def require_names(device: str, precision: str) -> None:
         raise ValueError(f"device must be auto, cpu, cuda or cuda:N, not {device!r}")
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {list(PRECISIONS)}, not {precision!r}")
+
+
+def _four_weights(given: object) -> tuple[float, ...]:
+    """Those of the loss as the tuple that a dict can hold, made of a list too, as JSON has it."""
+    weights = tuple(given) if isinstance(given, list | tuple) else ()
+    if len(weights) != 4 or not all(_is_number(w) and 0 <= w < math.inf for w in weights):
+        raise ValueError(f"loss_weights must be four numbers, at least 0, not {given!r}")
+    if not any(weights):
+        raise ValueError("loss_weights must not all be 0: nothing would be learned")
+    return weights
 
 
 def _is_number(value: object) -> bool:

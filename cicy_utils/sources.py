@@ -63,7 +63,7 @@ def read_list(source: str | Path, *, drop: bool = False) -> SourceList:
         Refused: the source is damaged or no list of four-folds, an entry breaks a rule, or no
             sound entry is left.
     """
-    path = find_bundled() if source == "bundled" else locate(source)
+    path = locate(source)
     with _readable(path):
         if path.suffix == ".npz" and is_complete_list(*(arrays := read_npz(path))):
             # `python -m cicy_utils.data verify` has checked every number of this one
@@ -93,8 +93,7 @@ def check(source: str | Path) -> Report:
     Raises:
         FileNotFoundError, Refused: as :func:`read_entries`.
     """
-    path = find_bundled() if source == "bundled" else locate(source)
-    found, report = _validated(path)
+    found, report = _validated(locate(source))
     notes = (of_copies(found.copies),) if len(found.copies) else ()
     return replace(report, notes=(*report.notes, *notes))
 
@@ -108,11 +107,15 @@ def of_copies(copies: np.ndarray) -> str:
 
 
 def locate(source: str | Path) -> Path:
-    """The file, or the folder with the Kaggle arrays, that a path stands for; see ``records.find``.
+    """The file, or the folder with the Kaggle arrays, that a source stands for.
+
+    A path is looked up as by ``records.find``.
 
     Raises:
         FileNotFoundError: there is nothing, or a folder without any list.
     """
+    if source == "bundled":
+        return find_bundled()
     path = records.find(source)
     if path.is_file():
         return path
