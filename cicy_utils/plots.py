@@ -101,7 +101,9 @@ def configuration_matrices(matrices: Sequence[np.ndarray], titles: Sequence[str]
     rows = max(len(matrix) for matrix in cropped)
     widths = [max(matrix.shape[1], 4) for matrix in cropped]
     with rc_context(STYLE | {"axes.grid": False}):
-        figure = Figure(figsize=(0.3 * (sum(widths) + 2 * len(widths)), 0.3 * rows + 1.6))
+        lines = max(title.count("\n") + 1 for title in titles)
+        size = 0.3 * (sum(widths) + 2 * len(widths)), 0.3 * (rows + 1) + 0.2 * (lines + 1)
+        figure = Figure(figsize=size)
         axes = figure.subplots(1, len(cropped), width_ratios=widths, squeeze=False)[0]
         for ax, matrix, width, title in zip(axes, cropped, widths, titles, strict=True):
             _draw_matrix(ax, matrix)
@@ -121,6 +123,7 @@ def examples(data: Cicy4, *, label: str = "") -> Figure:
         f"{rows[i]} × {columns[i]}\n({', '.join(str(h) for h in data.hodge[i])})" for i in chosen
     ]
     figure = configuration_matrices(data.matrices[chosen], titles)
+    figure.set_figheight(figure.get_figheight() + 0.5)  # for a title of its own
     with rc_context(STYLE):
         _title(figure, "Configuration matrices", label)
     return figure
