@@ -666,7 +666,7 @@ def test_predictions_of_published_weights_make_the_ensembles_due_again(tmp_path)
     (task,) = tasks.plan("smoke", run_dir, tmp_path / "notebooks", only=["15"])
     finish(task, 1.0)
     assert folders.is_done(task)
-    predictions = run_dir / "18_graph_64" / "fast-55" / "predictions_test.npz"
+    predictions = run_dir / "18_graph_64" / "fast-57" / "predictions_test.npz"
     predictions.parent.mkdir(parents=True)
     predictions.touch()
     assert not folders.is_done(task)
