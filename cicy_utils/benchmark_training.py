@@ -705,7 +705,7 @@ def _precisions(device: str) -> Sequence[str]:
 
 
 def _main_precisions(device: str) -> Sequence[str]:
-    """Those of most parts: on a CPU float32 only, in which parts do not differ much."""
+    """All of a GPU, and float32 only of a CPU, where most parts are worth as little in any."""
     return ("float32",) if device == "cpu" else _precisions(device)
 
 

@@ -106,15 +106,15 @@ def load_cicy4(
         _verify_checksums(path, matrices, hodge)
     else:
         from cicy_utils import records  # they need this module
-        from cicy_utils.sources import of_copies, read_list
+        from cicy_utils.sources import describe_copies, read_list
 
         source = records.find(source).absolute()
         found = read_list(source, drop=drop)
         matrices, hodge = found.matrices, found.hodge
         if len(found.copies):
             warnings.warn(
-                f"{source}: {of_copies(found.copies)}; a test set drawn from them will have copies "
-                "in the training set",
+                f"{source}: {describe_copies(found.copies)}; a test set drawn from them will have "
+                "copies in the training set",
                 stacklevel=2,
             )
     if subset is not None:

@@ -94,12 +94,12 @@ def check(source: str | Path) -> Report:
         FileNotFoundError, Refused: as :func:`read_entries`.
     """
     found, report = _validated(locate(source))
-    notes = (of_copies(found.copies),) if len(found.copies) else ()
+    notes = (describe_copies(found.copies),) if len(found.copies) else ()
     return replace(report, notes=(*report.notes, *notes))
 
 
-def of_copies(copies: np.ndarray) -> str:
-    """What is the matter with ``SourceList.copies``, of which there are some."""
+def describe_copies(copies: np.ndarray) -> str:
+    """What to tell of ``SourceList.copies``, int64, where there are some."""
     return (
         f"{len(copies):,} entries, the first of them {copies[0]}, are earlier ones with rows and "
         "columns in the same or another order"
