@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cicy_utils import evaluation, metrics, paper, provenance, records
+from cicy_utils import evaluation, metrics, paper, provenance, records, topology
 from cicy_utils.data import HODGE_NAMES, MAX_ENTRY, Cicy4
 from cicy_utils.paper_tables import BASELINES
 from cicy_utils.relations import euler_from_hodge
@@ -97,7 +97,7 @@ def look_up(matrices: np.ndarray, hodge: np.ndarray) -> Predictor:
     otherwise = metrics.constant_prediction(hodge, 1)
 
     def predict(others: np.ndarray) -> np.ndarray:
-        found = best.reindex(_keys(others, evaluation.euler_numbers(others))).to_numpy()
+        found = best.reindex(_keys(others, topology.euler_numbers_batch(others))).to_numpy()
         return np.where(np.isnan(found), otherwise, found)
 
     return predict

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cicy_utils import evaluation, metrics, provenance, records, reference
+from cicy_utils import evaluation, metrics, provenance, records, reference, topology
 from cicy_utils.data import HODGE_NAMES, Cicy4
 from cicy_utils.paper import ENSEMBLES_FILE, published
 from cicy_utils.records import Mask, Predictions
@@ -372,7 +372,7 @@ def record_ensembles(
     entries, missing, picks = [], {}, {}
     for split in splits:
         there = found[split.name]
-        euler = evaluation.euler_numbers(data.matrices[split.test])
+        euler = topology.euler_numbers_batch(data.matrices[split.test])
         wanted = {name: e.members for name, e in PAPER.items() if e.split == split.name}
         for name, members in wanted.items():
             lacking = [member for member in members if member not in there.members]

@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 
 from cicy_utils import (
-    chunks,
     metrics,
     models,
     provenance,
@@ -202,17 +201,11 @@ def measure(
     Returns:
         Name to decoding to measure, as of ``metrics.evaluate``.
     """
-    labels, euler = data.hodge[indices], euler_numbers(data.matrices[indices])
+    labels, euler = data.hodge[indices], topology.euler_numbers_batch(data.matrices[indices])
     return {
         name: _rows(metrics.evaluate(predictions, labels, euler, covariance))
         for name, (predictions, covariance) in answers.items()
     }
-
-
-def euler_numbers(matrices: np.ndarray) -> np.ndarray:
-    """Exact Euler numbers of matrices (n, 16, 20), int64 (n,), computed on all cores."""
-    with chunks.threads_unless(None) as threads:
-        return topology.euler_numbers_batch(matrices, executor=threads)
 
 
 def _rows(table: pd.DataFrame) -> dict[str, dict[str, float]]:
@@ -269,8 +262,6 @@ def record_list(data: Cicy4, splits: Sequence[Split], run_dir: Path | str) -> di
     Besides the sections that every run has: statistics, faults (both as in
     `cicy_utils.verification`), and splits with the seed, sizes and fingerprints of each.
     """
-    with chunks.threads_unless(None) as threads:
-        faults = verification.label_faults(data, executor=threads)
     return records.write_metrics(
         run_dir,
         notebook="00_data",
@@ -278,7 +269,7 @@ def record_list(data: Cicy4, splits: Sequence[Split], run_dir: Path | str) -> di
         label=provenance.run_label(len(data)),
         data=data_section(data),
         statistics=verification.statistics(data),
-        faults=faults,
+        faults=verification.label_faults(data),
         splits={split.name: split_section(split) for split in splits},
         environment=provenance.environment(),
     )

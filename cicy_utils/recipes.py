@@ -19,6 +19,8 @@ import numpy as np
 import pandas as pd
 
 from cicy_utils.config import PAPER_RECIPE, TrainConfig
+from cicy_utils.data import HODGE_NAMES
+from cicy_utils.markdown import markdown_table
 from cicy_utils.metrics import ACCURACIES, EVERY_ACCURACY
 from cicy_utils.records import LIST_SIZE, require_seeds
 
@@ -325,14 +327,16 @@ def summary(trials: pd.DataFrame) -> pd.DataFrame:
 
 def markdown(trials: pd.DataFrame) -> str:
     """The summary as a Markdown table, accuracies in percent."""
-    lines = [
-        "| recipe | h11 | h21 | h31 | h22 | all four | mean of the four | spread | seeds |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    heads = ["recipe", *HODGE_NAMES, "all four", "mean of the four", "spread", "seeds"]
+    rows = [
+        [
+            name,
+            *(f"{row[key]:.1f}" for key in (*EVERY_ACCURACY, "mean", "spread")),
+            f"{row['seeds']:.0f}",
+        ]
+        for name, row in summary(trials).iterrows()
     ]
-    for name, row in summary(trials).iterrows():
-        numbers = [f"{row[key]:.1f}" for key in (*EVERY_ACCURACY, "mean", "spread")]
-        lines.append(f"| {name} | {' | '.join(numbers)} | {row['seeds']:.0f} |")
-    return "\n".join(lines)
+    return markdown_table(heads, rows, words=["recipe"])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -34,7 +34,8 @@ from cicy_utils import (
     provenance,
     records,
 )
-from cicy_utils.data import Cicy4, load_cicy4
+from cicy_utils.data import HODGE_NAMES, Cicy4, load_cicy4
+from cicy_utils.markdown import markdown_table
 from cicy_utils.splits import Split, split_72
 from cicy_utils.training import STOPPED_FOR_GOOD, predict
 
@@ -235,6 +236,7 @@ def markdown(folders: Sequence[Path | str]) -> str:
     """
     if not folders:
         return ""
+    heads = ["weights", "decoding", *HODGE_NAMES, "all four"]
     trained, rows = [], []
     for folder in map(Path, folders):
         entry = _entry(folder)
@@ -245,13 +247,8 @@ def markdown(folders: Sequence[Path | str]) -> str:
         )
         for decoding, row in entry["metrics"]["test"].items():
             numbers = [f"{row[name]:.2f}" for name in metrics.EVERY_ACCURACY]
-            rows.append(f"| `{records.place(folder)}` | {decoding} | {' | '.join(numbers)} |")
-    heading = [
-        "",
-        "| weights | decoding | h11 | h21 | h31 | h22 | all four |",
-        "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
-    ]
-    return "\n".join([*trained, *heading, *rows])
+            rows.append([f"`{records.place(folder)}`", decoding, *numbers])
+    return "\n".join([*trained, "", markdown_table(heads, rows, words=["weights", "decoding"])])
 
 
 def _forget_where(notebook: Path) -> None:

@@ -21,9 +21,9 @@ Hodge numbers also follow from those of a three-fold, with the same result
 get the published :math:`h^{1,1}` and :math:`h^{2,1}` (the tests compare half of the list, where it
 is at hand); matrices related by an ineffective split, which describe the same manifold, get the
 same Hodge numbers (the tests, too); and extremes and rounded means over the four-folds are the
-published ones (arXiv 2405.17406, eq. 16), which a small error would not change. In the Euler number
-the ranks cancel: that the one computed from the Hodge numbers equals the one from the Chern class
-tests all but them.
+published ones (arXiv 2405.17406, eq. 16), which a small error would not change. That the Euler
+number computed from the Hodge numbers equals the one from the Chern class tests
+:math:`h^{1,1} - h^{2,1} + h^{3,1}`, and so neither the ranks nor in which degree a group sits.
 
 Sources: T. Hübsch, *Calabi-Yau Manifolds* (1992), chapters 1 to 3; J. Gray, A. Haupt and A. Lukas,
 arXiv 1303.1832 (Euler numbers, redundancies) and arXiv 1405.2073 (Hodge numbers of four-folds).
@@ -125,7 +125,7 @@ def euler_numbers_batch(matrices: np.ndarray, *, executor: Executor | None = Non
 
     Args:
         matrices: unsigned or signed integers (N, rows, columns), each padded with zeros.
-        executor: who computes, chunk by chunk; None for the calling thread.
+        executor: who computes, chunk by chunk; None for threads of this process, one per core.
 
     Returns:
         int64 (N,).
@@ -141,7 +141,7 @@ def hodge_numbers_batch(matrices: np.ndarray, *, executor: Executor | None = Non
 
     Args:
         matrices: unsigned or signed integers (N, rows, columns), each padded with zeros.
-        executor: who computes, chunk by chunk; None for the calling thread.
+        executor: who computes, chunk by chunk; None for threads of this process, one per core.
 
     Returns:
         int64 (N, 4) for four-folds: h11, h21, h31, h22; int64 (N, 2) for three-folds: h11, h21.
@@ -158,7 +158,7 @@ def _labelled(
     executor: Executor | None,
 ) -> np.ndarray:
     """The labels of all matrices, where each chunk gives its dimension and its labels."""
-    if executor is None or not len(matrices):
+    if not len(matrices):
         return label(matrices)[1]
     try:
         dimensions, labels = zip(*chunks.each(label, matrices, executor), strict=True)

@@ -61,7 +61,8 @@ def label_faults(data: Cicy4, *, executor: Executor | None = None) -> dict[str, 
     The Hodge numbers are computed again from the matrices; h22 is compared with
     2 (22 + 2 h11 + 2 h31 - h21) (arXiv 2405.17406, eq. 12); and the Euler number that follows from
     them with the one of the top Chern class, which is computed without them. A minute or two for
-    the whole list. The executor does it, chunk by chunk; None for the calling thread.
+    the whole list on one core. The executor does it, chunk by chunk; None for threads of this
+    process, one per core.
 
     Raises:
         ValueError: a matrix is not that of a connected, non-empty Calabi-Yau four-fold.

@@ -14,6 +14,7 @@ from cicy_utils import (
     retraining,
     seeds,
     tables,
+    topology,
 )
 from cicy_utils.data import Cicy4, load_cicy4
 from cicy_utils.models import build_model
@@ -83,7 +84,7 @@ def test_published_weights_join_an_ensemble_once_they_have_predicted(
     found = ensembles.find_members(results, small_list, split)
     reached = ensembles.climb(found, split)
     assert reached.weights == {"LSTM-448": 1.0}
-    euler = evaluation.euler_numbers(small_list.matrices[split.test])
+    euler = topology.euler_numbers_batch(small_list.matrices[split.test])
     options = dict(chosen_by="validation", euler=euler)
     mean = ensembles.measure("Climb-72", reached.weights, found, small_list, split, **options)
     for decoding, published in entry["metrics"]["test"].items():

@@ -12,6 +12,7 @@ from cicy_utils.batch.attempt import Outcome
 from cicy_utils.batch.execution import HTML_FILE
 from cicy_utils.data import HODGE_NAMES
 from cicy_utils.files import write_text
+from cicy_utils.markdown import markdown_table
 from cicy_utils.provenance import NO_CLAIM, claim_nothing, merged_labels
 
 COLUMNS = {
@@ -66,36 +67,20 @@ def markdown(title: str, table: pd.DataFrame) -> str:
     lines = [line for line in lines if line is not None]
     for (group, split), part in table.groupby(["group", "split"]):
         apart = ", other data or settings: not to be compared with the above" if group else ""
-        lines += [f"## Test set of the {split} % split{apart}", "", *_markdown_table(part), ""]
+        lines += [f"## Test set of the {split} % split{apart}", "", _results(part), ""]
     return "\n".join(lines)
 
 
-def _markdown_table(table: pd.DataFrame) -> list[str]:
-    lines = []
-    head = list(COLUMNS.values())
+def _results(table: pd.DataFrame) -> str:
     shown = dict(COLUMNS)
     if len(_labels(table)) > 1:  # then every row tells its kind
-        head.append("run")
         shown["label"] = "run"
         kinds = table["label"].str.split(":").str[0].replace("", "the paper's recipe")
         table = table.assign(label=kinds)
     if table["model"].duplicated().any():  # several seeds
-        head.insert(1, "folder")
         shown = {"model": "model", "variant": "folder"} | shown
     rows = [[_text(column, value) for column, value in row.items()] for row in _rows(table, shown)]
-    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
-    left = [column in ("model", "variant", "label") for column in shown]
-    rule = [
-        "-" * width if is_left else "-" * (width - 1) + ":"
-        for width, is_left in zip(widths, left, strict=True)
-    ]
-    for row in [head, rule, *rows]:
-        cells = (
-            cell.ljust(width) if is_left else cell.rjust(width)
-            for cell, width, is_left in zip(row, widths, left, strict=True)
-        )
-        lines.append(f"| {' | '.join(cells)} |")
-    return lines
+    return markdown_table(list(shown.values()), rows, words=["model", "folder", "run"], padded=True)
 
 
 def _labels(table: pd.DataFrame) -> list[str]:
