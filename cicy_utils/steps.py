@@ -190,7 +190,8 @@ class GraphedStep:
     """A ``TrainStep`` on a GPU that is recorded once and then replayed.
 
     A batch of another size than the recorded one, as the last of an epoch may be, takes the eager
-    step, which works on the same tensors.
+    step, which works on the same tensors. A network that draws random numbers, as dropout does, is
+    not recorded: its replays cannot be compared with other steps.
 
     Args:
         step: what is recorded.

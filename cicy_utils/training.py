@@ -259,13 +259,13 @@ def _fit_many(
                     if training.advance():
                         still.append(training)
                 except FloatingPointError as error:
-                    failures[training] = error
+                    failures[training] = without_frames(error)
             active = still
         for training in active:
             try:
                 training.interrupt()
             except FloatingPointError as error:
-                failures[training] = error
+                failures[training] = without_frames(error)
         for number, training in trainings.items():
             states[number] = training.state
     except KeyboardInterrupt:
@@ -283,6 +283,11 @@ def _fit_many(
         failures.get(trainings.get(number)) or _result(run, state)
         for number, (run, state) in enumerate(zip(runs, states, strict=True))
     ]
+
+
+def without_frames(error: FloatingPointError) -> FloatingPointError:
+    """The error for later: its frames would keep all that is trained here in memory."""
+    return error.with_traceback(None)
 
 
 class Training:

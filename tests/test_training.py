@@ -1,7 +1,9 @@
 import dataclasses
+import gc
 import shutil
 import signal
 import time
+import weakref
 
 import numpy as np
 import pandas as pd
@@ -465,21 +467,26 @@ def test_on_a_gpu_a_run_is_that_of_a_cpu(data, split, tmp_path, press, capsys, r
 
 
 @on_a_gpu
-def test_on_a_gpu_rows_and_columns_are_shuffled_too(data, split, tmp_path):
+def test_on_a_gpu_rows_and_columns_are_shuffled_too(data, split, tmp_path, capsys):
     result = fit(small_model(), data, split, config(device="cuda", **EVERYTHING), tmp_path)
     assert np.isfinite(result.history["validation_loss"]).all()
+    assert "no CUDA graph" not in capsys.readouterr().out
 
 
 @on_a_gpu
 @pytest.mark.parametrize("batch_size", [16, 128])
-@pytest.mark.parametrize("precision", ["float32", "tf32"])
-def test_on_a_gpu_side_by_side_equals_alone(cicy4_sample, tmp_path, capsys, precision, batch_size):
+@pytest.mark.parametrize(
+    ("precision", "chosen"), [("float32", "adamw"), ("tf32", "adamw"), ("tf32", "muon")]
+)
+def test_on_a_gpu_side_by_side_equals_alone(
+    cicy4_sample, tmp_path, capsys, precision, chosen, batch_size
+):
     """Networks of full size, whose products need the workspaces that none must share.
 
     The graph network's targets are scaled: otherwise a millionth is enough to lead it elsewhere.
     """
     split = split_72(len(cicy4_sample))
-    here = {"device": "cuda", "precision": precision}
+    here = {"device": "cuda", "precision": precision, "optimizer": chosen}
     recipe = config(**here, batch_size=batch_size, learning_rate=1e-3, max_epochs=3)
     if batch_size == 16:
         names = ("LSTM-448", "CNN-LSTM-400", "ResNet-GRU-400", "Graph-64", "LSTM-448")
@@ -508,6 +515,27 @@ def test_one_that_diverges_does_not_stop_those_beside_it(data, split, tmp_path):
     with pytest.raises(FloatingPointError, match="training loss became nan in epoch 1"):
         fit_many(runs)
     assert len(pd.read_csv(tmp_path / "good" / "history.csv")) == 4
+
+
+def test_an_error_that_is_kept_keeps_no_training_in_memory(data, split, tmp_path, monkeypatch):
+    made, fastest_step = [], steps.fastest_step
+
+    def noted(step: steps.TrainStep, *arguments):
+        made.append(weakref.ref(step))
+        return fastest_step(step, *arguments)
+
+    monkeypatch.setattr(steps, "fastest_step", noted)
+    bad = small_model()
+    with torch.no_grad():
+        bad.head[1].bias.fill_(torch.nan)
+    runs = [
+        Run(model, data, split, config(), tmp_path / name)
+        for name, model in (("bad", bad), ("good", small_model()))
+    ]
+    failure, result = training.try_many(runs)
+    gc.collect()
+    assert isinstance(failure, FloatingPointError) and result.epochs == 4
+    assert [step() for step in made] == [None, None]
 
 
 def test_runs_side_by_side_need_their_own_folders(data, split, tmp_path):
