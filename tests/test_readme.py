@@ -54,6 +54,9 @@ ANEW = "18_graph_64/fast-56"  # from fresh weights on one core, with Muon
 AGAIN = "18_graph_64/fast-58"  # likewise, with another seed
 QUICKEST = "18_graph_64/fast-51"  # on an H100, without
 RETRAINED = "14_retraining/Graph-64-d80-fast"
+OPTIMIZERS = {"adamw": "AdamW", "muon": "Muon"}
+WITH_MUON = "11_lstm_448/fast-59"  # LSTM-448 from fresh weights
+TRAININGS = [LSTM, WITH_MUON, BEST, ANEW, AGAIN, QUICKEST, RETRAINED]
 
 
 def test_examples_give_what_is_shown():
@@ -134,22 +137,51 @@ def test_the_few_recipes_of_the_front_page_are_rows_of_that_table():
     assert between("recipes") == recipes.markdown(trials[trials["candidate"].isin(names)])
 
 
+def trainings_table() -> str:
+    """The trainings on the complete list, of stages all together."""
+    rows = []
+    for folder in TRAININGS:
+        stages = stages_of(folder)
+        begun = "fresh weights" if len(stages) == 1 else f"fresh weights, {len(stages)} stages"
+        if folder == RETRAINED:
+            begun, stages = f"`{Path(stages[-1]['checkpoint']).name}`", stages[-1:]
+        optimizers = dict.fromkeys(config.complete(s["settings"])["optimizer"] for s in stages)
+        kept = (ROOT / "results/reference" / folder / checkpoint.SMALL_WEIGHTS_FILE).exists()
+        rows.append(
+            {
+                "training": f"[`{Path(folder).name}`](results/reference/{folder}/notebook.ipynb)",
+                "network": recipes.network(stages[-1]["model"]).removesuffix("-d80"),
+                "begun from": begun,
+                "optimizer": ", then ".join(OPTIMIZERS[name] for name in optimizers),
+                "epochs": str(sum(stage["training"]["epochs"] for stage in stages)),
+                "time": records.duration(sum(stage["training"]["seconds"] for stage in stages)),
+                "device": {"cpu": "CPU"}.get(stages[-1]["training"]["device"], "H100"),
+                "weights here": "yes" if kept else "no",
+            }
+        )
+    words = ["training", "network", "begun from", "optimizer", "device", "weights here"]
+    return markdown_table(list(rows[0]), [list(row.values()) for row in rows], words=words)
+
+
+def test_the_trainings_are_those_of_the_files():
+    assert between("trainings") == trainings_table()
+
+
 def test_published_weights_are_the_committed_ones():
     assert between("reference") == reference.markdown(reference.find(ROOT / "results/reference"))
 
 
-def rounds_table(folder: Path) -> str:
+def stages_table(folder: str) -> str:
     """The trainings that led to some weights, with raw accuracies on the validation set."""
     rows = []
-    for stage in reference.stages(folder):
-        record = records.read_metrics(stage)
+    for record in stages_of(folder):
         settings, training = config.complete(record["settings"]), record["training"]
         right = record["metrics"]["validation"]["raw"]
         rows.append(
             {
-                "stage": f"`{stage.name}`",
+                "stage": f"`{record['variant']}`",
                 "epochs": str(training["epochs"]),
-                "optimizer": {"adamw": "AdamW", "muon": "Muon"}[settings["optimizer"]],
+                "optimizer": OPTIMIZERS[settings["optimizer"]],
                 "learning rate": f"{settings['learning_rate']:g}",
                 "Huber delta": f"{settings['huber_delta']:g}",
                 "loss weights": " ".join(f"{weight:g}" for weight in settings["loss_weights"]),
@@ -161,8 +193,8 @@ def rounds_table(folder: Path) -> str:
     return markdown_table(list(rows[0]), cells, words=["stage", "optimizer", "loss weights"])
 
 
-def test_the_rounds_are_those_of_the_best_weights():
-    assert between("rounds", REFERENCE) == rounds_table(ROOT / "results/reference" / BEST)
+def test_the_stages_are_those_of_the_best_weights():
+    assert between("stages", REFERENCE) == stages_table(BEST)
 
 
 def test_the_table_of_accuracies_has_published_and_measured_ones():
@@ -286,9 +318,6 @@ def test_what_the_text_says_of_the_best_weights_is_in_their_file():
         f"has {percent(lstm[ACCURACIES])} % for it",
         f"after {hours_of_training(BEST):.1f} hours on a CPU it has all: "
         f"{percent(raw[ACCURACIES])}",
-        f"LSTM-448 for {hours_of_training(LSTM):.1f} hours, 17 epochs, far from its end; "
-        f"`Graph-64` for {hours_of_training(BEST):.1f} hours (`fast-57`), the last "
-        f"{hours_of_training(BEST) - hours_of_training(LATE[1]):.1f} of them with Muon.",
     ):
         assert sentence in WORDS
     alone = paper.published().xs(72, level="split").dropna(subset="parameters_millions")
@@ -301,10 +330,7 @@ def test_what_the_text_says_of_both_networks_by_one_recipe_is_in_their_files():
         ("18_graph_64/fast-43", 0.002, "after {} epochs has {} % of the test set right"),
         (LSTM, 0.012, "LSTM-448 after {}, in bfloat16, {} %."),
     ):
-        stages = [
-            records.read_metrics(stage)
-            for stage in reference.stages(ROOT / "results/reference" / folder)
-        ]
+        stages = stages_of(folder)
         epochs = sum(stage["training"]["epochs"] for stage in stages)
         assert sentence.format(epochs, percent(accuracies_of(folder, "test"))) in WORDS
         assert [stage["settings"]["learning_rate"] for stage in stages] == [rate, rate / 2]
@@ -416,7 +442,6 @@ def test_what_the_text_says_of_an_h100_is_in_its_files():
     assert training["device"] == "NVIDIA H100 80GB HBM3" and "checkpoint" not in record
     network = paper.published().loc[("LSTM-448", 72)]
     for sentence in (
-        f"`Graph-64`, {training['epochs']} epochs in {minutes}",
         f"from fresh weights for {minutes} in {precision}",
         f"predictions and metrics included, it took {whole / 60:.1f} minutes",
         f"PyTorch {record['environment']['packages']['torch']} and CUDA "
@@ -449,15 +474,14 @@ def test_what_the_text_says_of_the_training_with_muon_is_in_its_files():
     assert record["settings"]["optimizer"] == "muon" and "checkpoint" not in record
     before, epochs = "18_graph_64/fast-43", len(history)
     for sentence in (
-        f"`Graph-64`, {epochs} epochs in {hours_of_training(ANEW):.1f} hours (`fast-56`)",
-        f"with them `Graph-64` after {epochs} epochs has {percent(accuracies_of(ANEW, 'test'))} % "
-        "of the test set right; with AdamW, and the loss that the recipe had before, "
+        f"one cycle of {epochs} epochs in place of two of 8 and 7 are worth together: with them "
+        f"`Graph-64` has {percent(accuracies_of(ANEW, 'test'))} % of the test set right; with "
+        "AdamW, and the loss that the recipe had before, "
         f"{percent(accuracies_of(before, 'test'))} %.",
     ):
         assert sentence in WORDS
-    stages = list(reference.stages(ROOT / "results/reference/18_graph_64/fast-49"))
-    sizes = [records.read_metrics(stage)["training"]["epochs"] for stage in stages]
-    assert sum(sizes[:2]) == epochs
+    sizes = [stage["training"]["epochs"] for stage in stages_of("18_graph_64/fast-49")]
+    assert sizes[:2] == [8, 7] and sum(sizes[:2]) == epochs
     validated = accuracies_of("18_graph_64/fast-49", "validation")["accuracy_h22"]
     for sentence in (
         f"an epoch took {history['seconds'].min():.0f} to {history['seconds'].max():.0f} s while",
@@ -470,6 +494,29 @@ def test_what_the_text_says_of_the_training_with_muon_is_in_its_files():
         assert sentence in " ".join(REFERENCE.split())
     every = paper.published()[ACCURACIES]
     assert (accuracies_of(ANEW, "test") > every.max()).all()
+
+
+def test_what_the_text_says_of_the_lstm_with_muon_is_in_its_files():
+    with_adamw = "11_lstm_448/fast-42"
+    first, _ = stages_of(LSTM)
+    (ours,) = stages_of(WITH_MUON)
+    assert first["variant"] == Path(with_adamw).name
+    theirs, settings = (config.complete(record["settings"]) for record in (first, ours))
+    assert theirs | {"optimizer": "muon", "max_epochs": 8, "seed": 59} == settings
+    assert [record["training"]["epochs"] for record in (ours, first)] == [8, 10]
+    muon, adamw = (percent(accuracies_of(folder, "test")) for folder in (WITH_MUON, with_adamw))
+    assert f"{muon} % after a cycle of 8 epochs (`fast-59`), and with AdamW {adamw} %" in WORDS
+    history = pd.read_csv(ROOT / "results/reference" / WITH_MUON / "history.csv")
+    muon, adamw = (
+        percent(accuracies_of(folder, "validation")) for folder in (WITH_MUON, with_adamw)
+    )
+    learned = accuracies_of(WITH_MUON, "train")["accuracy_h22"]
+    for sentence in (
+        f"an epoch took {history['seconds'].min():.0f} to {history['seconds'].max():.0f} s. On the "
+        f"validation set it has {muon} %, and on the training set {learned:.2f} % of $h^{{2,2}}$.",
+        f"`fast-42`, with AdamW, had {adamw} % after 10 epochs.",
+    ):
+        assert sentence in " ".join(REFERENCE.split())
 
 
 def test_what_the_text_says_of_another_seed_is_in_its_file():
@@ -680,18 +727,18 @@ def test_what_the_last_stages_came_to_is_in_their_files():
     assert gains[2] > 3 * gains[1]  # three times
 
 
-def trainings_of(folder: str) -> list[dict]:
-    """What is recorded of the training of these weights, and of all that they were started from."""
+def stages_of(folder: str) -> list[dict]:
+    """The records of the training of these weights, and before it of all it was started from."""
     stages = reference.stages(ROOT / "results/reference" / folder)
-    return [records.read_metrics(stage)["training"] for stage in stages]
+    return [records.read_metrics(stage) for stage in stages]
 
 
 def hours_of_training(folder: str) -> float:
-    return sum(training["seconds"] for training in trainings_of(folder)) / 3600
+    return sum(stage["training"]["seconds"] for stage in stages_of(folder)) / 3600
 
 
 def epochs_of_training(folder: str) -> int:
-    return sum(training["epochs"] for training in trainings_of(folder))
+    return sum(stage["training"]["epochs"] for stage in stages_of(folder))
 
 
 def outputs_of_the_best(matrices: np.ndarray) -> np.ndarray:
