@@ -281,7 +281,8 @@ def _take_over(path: Path, text: str, dead: str) -> bool:
             if found is None or found.text != dead:
                 return False
             os.replace(draft, path)
-            return True
+        _remove_drafts_of_the_dead(path)
+        return True
     except FileNotFoundError:
         return False
     finally:

@@ -134,7 +134,7 @@ def published_weights(record: dict[str, Any]) -> Styler:
         for side in ("published", "here")
     }
     table = pd.DataFrame(rows, index=metrics.EVERY_ACCURACY).T
-    return style(_accuracies(table), "Test accuracy (%) of published weights", record["label"])
+    return style(_accuracies(table), "Test accuracy (%) of the project’s weights", record["label"])
 
 
 def published_files(record: dict[str, Any]) -> Styler:
@@ -147,7 +147,7 @@ def published_files(record: dict[str, Any]) -> Styler:
         }
         for entry in record["published"]
     }
-    return style(pd.DataFrame(rows).T, "Published weights", record["label"])
+    return style(pd.DataFrame(rows).T, "The project’s weights", record["label"])
 
 
 def _published_name(entry: dict[str, Any]) -> str:

@@ -97,3 +97,22 @@ def test_what_is_written_is_what_tables_read(cicy4_sample, tmp_path, found):
 def test_trees_need_something_to_learn_from(cicy4_sample):
     with pytest.raises(ValueError, match="at least one configuration to learn from, not 0"):
         baselines.evaluate(cicy4_sample, tree_rows=0)
+
+
+def test_baselines_learn_from_the_training_set_only(cicy4_sample, monkeypatch):
+    split = splits.split_72(len(cicy4_sample))
+    known = {matrix.tobytes() for matrix in cicy4_sample.matrices[split.train]}
+    learned = {}
+
+    def spying(name, fit):
+        def spy(matrices, hodge):
+            learned[name] = {matrix.tobytes() for matrix in matrices} <= known
+            return fit(matrices, hodge)
+
+        return spy
+
+    for name, fit in baselines.FITS.items():
+        if fit is not baselines.trees:  # which is known by its function
+            monkeypatch.setitem(baselines.FITS, name, spying(name, fit))
+    baselines.evaluate(cicy4_sample, tree_rows=150)
+    assert len(learned) == len(baselines.FITS) - 1 and all(learned.values())

@@ -623,6 +623,25 @@ def test_every_setting_changes_the_fingerprint(tmp_path, name):
         assert folders.is_done(plan(**same)) == ("SEEDS" not in same)
 
 
+def test_no_other_setting_is_taken_for_the_same(tmp_path):
+    def plan(**overrides):
+        options = {"only": ["12"], "overrides": overrides}
+        return tasks.plan("smoke", tmp_path / "run", ROOT / "notebooks", **options)[0]
+
+    others = {
+        "LAYOUT": "zeros-first",
+        "PRECISION": "tf32",
+        "RECIPE": "fast",
+        "SETTINGS": "{'huber_delta': 0.5}",
+        "BIDIRECTIONAL": "True",
+        "CHECKPOINT": str(tmp_path),
+        "SOURCE": str(tmp_path),
+    }
+    first = plan()
+    for name in first.settings.keys() - {"RUN_DIR", "DEVICE", "MAX_HOURS", "SEEDS"}:
+        assert plan(**{name: others.get(name, "77")}).fingerprint != first.fingerprint, name
+
+
 @pytest.mark.notebooks
 def test_a_time_limit_is_no_other_setting(tmp_path):
     """Of a notebook whose record has none, whatever it was given."""

@@ -123,6 +123,30 @@ def test_folds_of_another_list_or_split_are_not_mixed_in(folder, data, tmp_path)
     assert [path.name for path in cross_validation.finished(copy / "fold-2")] == ["fold-2"]
 
 
+@pytest.mark.parametrize("change", ["architecture", "weights", "layout", "recipe"])
+def test_folds_of_another_network_layout_or_recipe_are_not_mixed_in(folder, tmp_path, change):
+    for name in ("fold-0", "fold-1"):
+        shutil.copytree(folder / name, tmp_path / name)
+    record = records.read_metrics(tmp_path / "fold-1")
+    assert len(cross_validation.finished(tmp_path / "fold-0")) == 2
+    changed = {
+        "architecture": {"architecture": "LSTM-424"},
+        "weights": {"weights": 1},
+        "layout": {"data": record["data"] | {"layout": "descending"}},
+        "recipe": {"settings": record["settings"] | {"huber_delta": 0.5}},
+    }
+    records.write_metrics(tmp_path / "fold-1", **(record | changed[change]))
+    assert list(cross_validation.finished(tmp_path / "fold-0")) == [tmp_path / "fold-0"]
+
+
+def test_another_run_of_this_fold_is_left_out(folder, tmp_path):
+    again = [tmp_path / "fold-0", tmp_path / "fold-0-again"]
+    for other in again:
+        shutil.copytree(folder / "fold-0", other)
+    for other in again:
+        assert list(cross_validation.finished(other)) == [other]
+
+
 def test_a_fold_whose_record_is_damaged_is_left_out(folder, tmp_path):
     copy = shutil.copytree(folder, tmp_path / "all")
     (copy / "fold-1" / "metrics.json").write_text("{")

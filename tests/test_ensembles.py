@@ -473,3 +473,48 @@ def test_labels_are_of_those_that_a_table_shows(run_folder, data):
         table = tables.paper_ensembles(record, entries, split)
         assert table.caption.endswith(f"<b>{quick}</b>")
     assert tables.climbs(record).caption.endswith(f"<b>{quick}, the fast recipe</b>")
+
+
+def test_what_validation_picks_may_not_be_what_the_test_set_would(data, tmp_path):
+    split = split_72(len(data))
+    for place, name, noises in (
+        ("07_cnn_lstm_400/seed-42", "CNN-LSTM-400", {"validation": 0.1, "test": 0.9}),
+        ("11_lstm_448/seed-42", "LSTM-448", {"validation": 0.9, "test": 0.1}),
+    ):
+        folder = save_member(tmp_path, place, name, data, split, 0.5)
+        for part, noise in noises.items():
+            indices = split.parts[part]
+            labels = data.hodge[indices]
+            outputs = labels + np.random.default_rng(1).normal(0, noise, labels.shape)
+            records.save_predictions(folder, part, indices, outputs, labels)
+    _, _, record, _ = everything(tmp_path, data)
+    picks = record["picks"]["72"]
+    assert picks["paper's single models, by validation"]["name"] == "CNN-LSTM-400"
+    assert picks["paper's single models, by test accuracy"]["name"] == "LSTM-448"
+
+
+def test_the_weights_of_members_count_when_an_ensemble_is_measured(data, tmp_path):
+    split = split_72(len(data))
+    for place, name, noise in (
+        ("07_cnn_lstm_400/seed-42", "CNN-LSTM-400", 0.5),
+        ("11_lstm_448/seed-42", "LSTM-448", 0.3),
+    ):
+        save_member(tmp_path, place, name, data, split, noise)
+    found = ensembles.find_members(tmp_path, data, split)
+    weights = {"LSTM-448": 3.0, "CNN-LSTM-400": 1.0}
+    euler = np.zeros(len(split.test), int)
+    options = {"chosen_by": "validation", "euler": euler}
+    entry = ensembles.measure("x", weights, found, data, split, **options)
+
+    def mean(part: str) -> np.ndarray:
+        first, second = (
+            found.members[name].predict(part, split.parts[part]).predictions.astype(float)
+            for name in weights
+        )
+        return 0.75 * first + 0.25 * second
+
+    right = np.rint(mean("test")) == data.hodge[split.test]
+    raw = entry["metrics"]["test"]["raw"]
+    assert [raw[name] for name in metrics.ACCURACIES] == pytest.approx(100 * right.mean(axis=0))
+    covariance = metrics.residual_covariance(mean("validation"), data.hodge[split.validation])
+    np.testing.assert_allclose(entry["residuals"]["covariance"], covariance)

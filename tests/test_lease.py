@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -250,3 +251,10 @@ def test_litter_of_the_dead_is_removed(tmp_path):
     with hold(tmp_path):
         assert not litter.exists()
         assert others.exists()
+
+
+def test_litter_is_removed_by_who_takes_over(tmp_path):
+    path = write(tmp_path, **own(pid=os.getpid(), began="1"))  # of a process that is over
+    litter = Path(shutil.copy(path, f"{path}.draft"))
+    with hold(tmp_path):
+        assert not litter.exists()

@@ -134,6 +134,24 @@ def test_nearest_is_found_however_skew_the_metric():
     np.testing.assert_array_equal(decoded, EXACT)  # h31 and h22 tell everything
 
 
+@pytest.mark.parametrize("direction", [(5, 2, 0, 0), (7, 3, 0, 0), (12, 5, 0, 0)])
+def test_nearest_is_found_among_those_far_off_in_a_narrow_valley(direction):
+    """The nearest pair (h11, h21) is several steps from the best pair of real numbers, rounded."""
+    random = np.random.default_rng(0)
+    errors = np.linalg.inv(100 * np.outer(direction, direction) + np.eye(4) / 100)
+    exact = consistent_quadruples(random.integers(10, 30, 200), random.integers(10, 30, 200), 1440)
+    output = exact + 0.3 * random.multivariate_normal(np.zeros(4), errors, 200)
+    grid = np.stack(np.meshgrid(np.arange(1, 120), np.arange(120)), axis=-1).reshape(-1, 2)
+    allowed = consistent_quadruples(*grid.T, 1440)
+    allowed = allowed[allowed[:, 2] >= 0]
+    metric = np.linalg.inv(errors + np.diag(1e-6 * (1 + np.diag(errors))))
+    decoded = decode(output, "consistent", np.full(200, 1440), errors)
+    for answer, wanted in zip(decoded, output, strict=True):
+        away = allowed - wanted
+        distances = np.einsum("ni,ij,nj->n", away, metric, away)
+        np.testing.assert_array_equal(answer, allowed[distances.argmin()])
+
+
 def test_residual_covariance_has_the_shape_of_the_true_one():
     errors = covariance(5)
     residuals = np.random.default_rng(5).multivariate_normal(np.zeros(4), errors, 20_000)

@@ -9,6 +9,7 @@ import run_folder
 from cicy_utils import models, paper, paper_tables, records
 from cicy_utils.data import HODGE_NAMES
 from cicy_utils.metrics import ACCURACIES, constant_prediction, evaluate
+from cicy_utils.verification import recorded_statistics
 
 LABELS = [[1, 0, 426, 1752], [2, 0, 350, 1452], [2, 0, 350, 1452], [4, 0, 108, 492]]
 
@@ -228,3 +229,54 @@ def test_seeds_machines_and_the_two_test_sets_can_be_compared(tmp_path):
     )
     paper.require_comparable(found)
     assert paper.comparable(found) == [found]
+
+
+def test_published_shares_are_numbers_of_configurations():
+    """A wrong digit would make a fraction of a configuration; some have two decimals only."""
+    for (name, split), row in paper.published().iterrows():
+        configurations = paper.SPLIT_SIZES[str(split)]["test"]
+        for share in row[ACCURACIES].dropna():
+            right = share * configurations / 100
+            rounding = 0.005 * configurations / 100 if round(share, 2) == share else 2e-3
+            assert abs(right - round(right)) <= rounding, name
+        for measure in ("mse", "mae", "r2"):
+            four = row[[f"{measure}_{hodge}" for hodge in HODGE_NAMES]]
+            if four.notna().all():
+                assert row[f"{measure}_mean"] == pytest.approx(four.mean(), rel=1e-5), name
+
+
+def test_titles_tell_the_measure_of_their_columns():
+    words = {"accuracy": "accuracy", "mse": "MSE", "mae": "MAE", "r2": "R²"}
+    for number, table in paper_tables.TABLES.items():
+        if number >= 13 and not table.title.startswith("Mean"):
+            for measure, word in words.items():
+                is_it = table.measures[0].startswith(f"{measure}_")
+                assert table.title.startswith(word) == is_it, number
+
+
+def test_the_published_statistics_are_those_of_the_list():
+    found = recorded_statistics()
+    for name in HODGE_NAMES:
+        published, digits = paper.LIST_STATISTICS["mean"][name], 0 if name == "h22" else 1
+        assert published == pytest.approx(found["mean"][name], abs=0.5 * 10**-digits)
+        for side in ("minimum", "maximum"):
+            assert paper.LIST_STATISTICS[side][name] == found[side][name]
+
+
+@pytest.mark.parametrize("change", [{"weights": 7}, {"architecture": "LSTM-424"}])
+def test_results_of_another_network_are_no_repetitions(tmp_path, change):
+    same = run_folder.record("LSTM-448")
+    found = collected(tmp_path, same | change, same, same)
+    with pytest.raises(ValueError, match="different settings"):
+        paper.require_comparable(found)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"members": ["LSTM-448", "LSTM-456"]}, {"weights": [0.9, 0.1]}, {"chosen_by": "hand"}],
+)
+def test_ensembles_of_other_members_are_no_repetitions(tmp_path, change):
+    entries = [run_folder.ensemble("Ens-4"), run_folder.ensemble("Ens-4", **change)]
+    run_folder.write(tmp_path, "15_ensembles/all", entries, "ensembles.json")
+    with pytest.raises(ValueError, match="different settings"):
+        paper.require_comparable(paper.collect(tmp_path))

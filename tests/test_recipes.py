@@ -1,10 +1,11 @@
 import dataclasses
 import signal
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from cicy_utils import data, metrics, models, paper, provenance, recipes, training
+from cicy_utils import data, metrics, models, paper, provenance, recipes, splits, training
 from cicy_utils.config import PAPER_RECIPE, TrainConfig
 from cicy_utils.recipes import CANDIDATES
 
@@ -188,3 +189,23 @@ def test_the_summary_is_over_the_seeds_best_first():
     assert table.index.tolist() == ["b", "a"]
     assert table.loc["a", ["mean", "spread", "seeds", "seconds"]].tolist() == [12.5, 5.0, 2, 2.0]
     assert recipes.markdown(pd.DataFrame(rows)).splitlines()[3].startswith("| a | 20.0 | 10.0 |")
+
+
+def test_an_exploration_sees_the_training_set_only(monkeypatch, tmp_path):
+    asked, judged, load, answer = [], [], data.load_cicy4, training.predict
+    monkeypatch.setattr(data, "load_cicy4", lambda **o: asked.append(o["subset"]) or load(**o))
+    monkeypatch.setattr(
+        training, "predict", lambda m, some, **o: judged.append(len(some)) or answer(m, some, **o)
+    )
+    recipes.explore(
+        {"paper": CANDIDATES["LSTM-448"]["paper"]},
+        [1],
+        tmp_path,
+        hidden_size=4,
+        subset=200,
+        epochs=1,
+    )
+    (chosen,) = asked
+    assert len(chosen) == 200
+    assert np.isin(chosen, splits.split_72(905_684).train).all()
+    assert judged == [16]  # the validation set of the 200

@@ -8,6 +8,7 @@ from cicy_utils import (
     checkpoint,
     ensembles,
     evaluation,
+    metrics,
     prediction,
     records,
     reference,
@@ -15,6 +16,7 @@ from cicy_utils import (
     seeds,
     tables,
     topology,
+    training,
 )
 from cicy_utils.data import Cicy4, load_cicy4
 from cicy_utils.models import build_model
@@ -243,3 +245,12 @@ def test_the_weights_that_come_with_the_project_are_what_they_say():
             error = np.sqrt(published * (100 - published) / 300)
             assert here["accuracy_all"] == pytest.approx(published, abs=4 * error + 0.5)
     assert len(entries) == 3
+
+
+def test_what_is_published_was_measured_on_the_small_file(run_dir, small_list):
+    entry = reference.publish(run_dir)
+    model, _ = prediction.load_model(run_dir / checkpoint.SMALL_WEIGHTS_FILE)
+    validation = split_72(len(small_list)).validation
+    answers = training.predict(model, small_list.matrices[validation], device="cpu")
+    covariance = metrics.residual_covariance(answers, small_list.hodge[validation])
+    assert entry["residuals"]["covariance"] == covariance.tolist()

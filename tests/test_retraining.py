@@ -9,6 +9,7 @@ import torch
 
 from cicy_utils import (
     evaluation,
+    metrics,
     paper,
     recipes,
     records,
@@ -332,3 +333,36 @@ def test_the_mask_is_there_before_the_first_weights(data, tmp_path, monkeypatch)
     model = build_model("LSTM-448", hidden_size=4, seed=1)
     with pytest.raises(MemoryError):
         fit(model, data, split_72(100), CONFIG, tmp_path)
+
+
+def test_a_training_from_a_checkpoint_knows_what_that_has_seen(data, tmp_path):
+    fold = train(data, cv_folds(100)[1], tmp_path / "13" / "fold-1", "LSTM-448-f1")
+    split = split_72(100)
+    start = retraining.load_checkpoint(fold, data, split)
+    options = {"notebook": "11_lstm_448", "hidden_size": 4, "start": start}
+    folder = tmp_path / "11_lstm_448" / "seed-1"
+    with pytest.raises(ValueError, match="trained on 8 of the 8 configurations of this validation"):
+        seeds.train("LSTM-448", data, split, CONFIG, [1], folder, **options)
+
+
+def test_what_a_checkpoint_knew_is_measured_before_it_is_trained_on(results, data, tmp_path):
+    large_steps = dataclasses.replace(RETRAIN, learning_rate=0.05)
+    measured = run(results, data, tmp_path / "d80", config=large_steps)["metrics"]
+    model, _ = load_model(results / "11_lstm_448" / "seed-42")
+    test = split_80(100).test
+    outputs = training.predict(model, data.matrices[test], device="cpu")
+    expected = metrics.evaluate(outputs, data.hodge[test]).loc["raw"].to_dict()
+    assert measured["test_before"]["raw"] == pytest.approx(expected)
+    assert measured["test_before"]["raw"] != measured["test"]["raw"]
+
+
+def test_the_constant_prediction_is_that_of_the_training_set(results, data):
+    split = split_72(100)
+    of_train, of_test = (
+        metrics.constant_prediction(data.hodge[part], len(split.test))
+        for part in (split.train, split.test)
+    )
+    assert (of_train != of_test).any()
+    measured = records.read_metrics(results / "11_lstm_448" / "seed-42")["metrics"]["constant"]
+    expected = metrics.evaluate(of_train, data.hodge[split.test]).loc["raw"].to_dict()
+    assert measured["raw"] == pytest.approx(expected)

@@ -1,3 +1,6 @@
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -76,3 +79,9 @@ def test_fingerprints_tell_the_order_apart():
 def test_too_few_configurations_are_refused(make):
     with pytest.raises(ValueError, match="at least 10 configurations, not 9"):
         make(9)
+
+
+def test_the_80_split_is_that_of_the_published_training():
+    folder = Path(__file__).resolve().parents[1] / "results/reference/14_retraining"
+    record = json.loads((folder / "Graph-64-d80-fast/metrics.json").read_text())
+    assert split_80(LIST).fingerprints == record["split"]["fingerprints"]

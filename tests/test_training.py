@@ -466,6 +466,122 @@ def test_on_a_gpu_a_run_is_that_of_a_cpu(data, split, tmp_path, press, capsys, r
     )
 
 
+OTHER_SETTINGS = {
+    "optimizer": "muon",
+    "learning_rate": 0.02,
+    "batch_size": 16,
+    "schedule": "one-cycle",
+    "weight_decay": 3.0,
+    "clip_norm": 1e-3,
+    "scale_targets": True,
+    "huber_delta": 0.3,
+    "loss_weights": (1, 1, 2, 4),
+    "averaging": 0.9,
+    "shuffle": True,
+    "seed": 7,
+}
+
+
+@pytest.mark.parametrize("name", OTHER_SETTINGS)
+def test_every_setting_changes_what_is_learned(data, split, tmp_path, name):
+    learned = []
+    for number, changes in enumerate(({}, {name: OTHER_SETTINGS[name]})):
+        model = small_model()
+        fit(model, data, split, config(max_epochs=2, **changes), tmp_path / str(number))
+        learned.append(torch.cat([weight.ravel() for weight in model.parameters()]))
+    assert not torch.allclose(*learned, rtol=1e-5)
+
+
+@pytest.fixture
+def taken(monkeypatch) -> list[tuple[float, dict]]:
+    """The learning rate of every step, and the weights after it."""
+    found, take = [], steps.TrainStep.__call__
+
+    def step(self, batch):
+        rate = float(self.optimizer.param_groups[0]["lr"])
+        take(self, batch)
+        found.append((rate, weights_of(self.model)))
+
+    monkeypatch.setattr(steps.TrainStep, "__call__", step)
+    return found
+
+
+def test_every_step_has_the_rate_of_its_place_in_the_cycle(data, split, tmp_path, taken):
+    recipe = config(schedule="one-cycle", max_epochs=4, patience=30)
+    fit(small_model(), data, split, recipe, tmp_path)
+    of_cycle = [0.01 * training.one_cycle((number + 1) / 12) for number in range(12)]
+    assert [rate for rate, _ in taken] == pytest.approx(of_cycle)
+
+
+def test_the_rate_falls_when_the_loss_has_not_fallen_by_a_ten_thousandth(
+    data, split, tmp_path, monkeypatch
+):
+    scripted_validation(monkeypatch, [1.0, 0.99995, 0.9999, 0.9998, 0.9])
+    recipe = config(max_epochs=5, plateau_patience=0, plateau_factor=0.5)
+    rates = fit(small_model(), data, split, recipe, tmp_path).history["learning_rate"]
+    assert rates.tolist() == pytest.approx([0.01, 0.01, 0.005, 0.0025, 0.0025])
+
+
+def test_the_average_is_what_is_validated_and_kept(data, split, tmp_path, taken):
+    model = small_model()
+    result = fit(model, data, split, config(averaging=0.9, max_epochs=2), tmp_path)
+    mean = taken[2][1]  # in the first of two epochs it follows at once
+    for _, later in taken[3 : 3 * result.best_epoch]:
+        mean = {name: 0.9 * mean[name] + 0.1 * later[name] for name in mean}
+    for name, weight in weights_of(model).items():
+        torch.testing.assert_close(weight, mean[name])
+    outputs = predict(model, data.matrices[split.validation], device="cpu")
+    errors = np.abs(outputs.astype(float) - data.hodge[split.validation])
+    loss = np.where(errors < 1, errors**2 / 2, errors - 0.5).mean()
+    assert result.best_validation_loss == pytest.approx(loss, rel=1e-5)
+
+
+def test_rows_and_columns_are_permuted_anew_in_each_epoch(data, split, tmp_path):
+    seen = []
+
+    class Recorder(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.bias = nn.Parameter(torch.zeros(4))
+
+        def forward(self, inputs):
+            if self.training:
+                seen.append((inputs * 6).round().numpy().astype(np.uint8))
+            return self.bias.expand(len(inputs), 4)
+
+    fit(Recorder(), data, split, config(max_epochs=2, shuffle=True), tmp_path)
+    stored = data.matrices[split.train]
+    first, second = np.concatenate(seen[:3]), np.concatenate(seen[3:])
+
+    def column_sums(matrices: np.ndarray) -> list[list[int]]:
+        return sorted(sorted(matrix.sum(axis=0).tolist()) for matrix in matrices)
+
+    assert column_sums(first) == column_sums(second) == column_sums(stored)
+    first, second, stored = ({m.tobytes() for m in some} for some in (first, second, stored))
+    assert not first & second and not first & stored
+
+
+def test_validation_takes_all_of_its_batches(data, split, tmp_path, monkeypatch):
+    monkeypatch.setitem(training.EVALUATION_BATCH, "cpu", 7)
+    test_losses_are_means_over_configurations(data, split, tmp_path)
+
+
+def test_the_precision_reaches_the_feature_blocks(data, split, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "resolve_device", lambda *_: torch.device("cpu"))
+    model, found = small_model(), []
+    model.recurrent.register_forward_hook(lambda *told: found.append(told[2].dtype))
+    fit(model, data, split, config(max_epochs=1, precision="bfloat16"), tmp_path)
+    assert found[0] == torch.bfloat16  # of the first step
+
+
+def test_predicting_is_done_in_evaluation_mode(data):
+    model = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(320, 4)).train()
+    few, all_at_once = (
+        predict(model, data.matrices, batch_size=size, device="cpu") for size in (7, len(data))
+    )
+    np.testing.assert_allclose(few, all_at_once, rtol=1e-5, atol=1e-6)
+
+
 @on_a_gpu
 def test_on_a_gpu_rows_and_columns_are_shuffled_too(data, split, tmp_path, capsys):
     result = fit(small_model(), data, split, config(device="cuda", **EVERYTHING), tmp_path)

@@ -347,7 +347,11 @@ class Report:
                 )
         heads = [(_measure(m), ["published", "here", "difference"]) for m in EVERY_ACCURACY]
         grid = Grid(
-            "published-weights", "Published weights, measured again", heads, rows, [record["label"]]
+            "published-weights",
+            "The project’s weights, measured again",
+            heads,
+            rows,
+            [record["label"]],
         )
         grid.notes = [
             "Test accuracy in percent of the weights in results/reference, by decoding: as "
