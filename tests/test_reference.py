@@ -247,6 +247,15 @@ def test_the_weights_that_come_with_the_project_are_what_they_say():
     assert len(entries) == 3
 
 
+@pytest.mark.long
+def test_their_numbers_are_those_of_the_whole_test_set():
+    for entry in reference.check(reference.find(), None, device="cpu"):
+        for decoding, here in entry["here"].items():
+            published = entry["published"][decoding]
+            for name in metrics.EVERY_ACCURACY:
+                assert here[name] == pytest.approx(published[name], abs=0.02), entry["folder"]
+
+
 def test_what_is_published_was_measured_on_the_small_file(run_dir, small_list):
     entry = reference.publish(run_dir)
     model, _ = prediction.load_model(run_dir / checkpoint.SMALL_WEIGHTS_FILE)
