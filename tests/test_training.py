@@ -46,6 +46,26 @@ def weights_of(model):
     return {name: weight.clone() for name, weight in model.state_dict().items()}
 
 
+class Recorder(nn.Module):
+    """Keeps the batches that it is trained on."""
+
+    def __init__(self):
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(4))
+        self.seen: list[torch.Tensor] = []
+
+    def forward(self, inputs):
+        if self.training:
+            self.seen.append(inputs)
+        return self.bias.expand(len(inputs), 4)
+
+
+def mean_huber(outputs, labels) -> float:
+    """The loss of the paper."""
+    errors = np.abs(outputs.astype(float) - labels)
+    return np.where(errors < 1, errors**2 / 2, errors - 0.5).mean()
+
+
 def same_weights(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
 
@@ -111,28 +131,16 @@ def test_losses_are_means_over_configurations(data, split, tmp_path):
     result = fit(model, data, split, config(learning_rate=1e-30, max_epochs=1), tmp_path)
     for part, column in (("train", "train_loss"), ("validation", "validation_loss")):
         indices = split.parts[part]
-        error = np.abs(output[indices].astype(float) - data.hodge[indices])
-        huber = np.where(error < 1, error**2 / 2, error - 0.5).mean()
-        assert result.history[column].item() == pytest.approx(huber, rel=1e-5)
+        expected = mean_huber(output[indices], data.hodge[indices])
+        assert result.history[column].item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_every_epoch_sees_every_training_configuration_once(data, split, tmp_path):
-    """Fed to a model that records its inputs, in another order each epoch."""
-    seen = []
-
-    class Recorder(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.bias = nn.Parameter(torch.zeros(4))
-
-        def forward(self, inputs):
-            if self.training:
-                seen.append(inputs)
-            return self.bias.expand(len(inputs), 4)
-
-    fit(Recorder(), data, split, config(max_epochs=2), tmp_path)
-    assert [len(batch) for batch in seen] == [32, 32, 22] * 2
-    epochs = torch.stack([torch.cat(seen[:3]), torch.cat(seen[3:])])
+    """In another order each epoch."""
+    recorder = Recorder()
+    fit(recorder, data, split, config(max_epochs=2), tmp_path)
+    assert [len(batch) for batch in recorder.seen] == [32, 32, 22] * 2
+    epochs = torch.stack([torch.cat(recorder.seen[:3]), torch.cat(recorder.seen[3:])])
     entries = (epochs * 6).round().numpy().astype(np.uint8)
     expected = {matrix.tobytes() for matrix in data.matrices[split.train]}
     first, second = ([matrix.tobytes() for matrix in epoch] for epoch in entries)
@@ -531,25 +539,14 @@ def test_the_average_is_what_is_validated_and_kept(data, split, tmp_path, taken)
     for name, weight in weights_of(model).items():
         torch.testing.assert_close(weight, mean[name])
     outputs = predict(model, data.matrices[split.validation], device="cpu")
-    errors = np.abs(outputs.astype(float) - data.hodge[split.validation])
-    loss = np.where(errors < 1, errors**2 / 2, errors - 0.5).mean()
-    assert result.best_validation_loss == pytest.approx(loss, rel=1e-5)
+    expected = mean_huber(outputs, data.hodge[split.validation])
+    assert result.best_validation_loss == pytest.approx(expected, rel=1e-5)
 
 
 def test_rows_and_columns_are_permuted_anew_in_each_epoch(data, split, tmp_path):
-    seen = []
-
-    class Recorder(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.bias = nn.Parameter(torch.zeros(4))
-
-        def forward(self, inputs):
-            if self.training:
-                seen.append((inputs * 6).round().numpy().astype(np.uint8))
-            return self.bias.expand(len(inputs), 4)
-
-    fit(Recorder(), data, split, config(max_epochs=2, shuffle=True), tmp_path)
+    recorder = Recorder()
+    fit(recorder, data, split, config(max_epochs=2, shuffle=True), tmp_path)
+    seen = [(inputs * 6).round().numpy().astype(np.uint8) for inputs in recorder.seen]
     stored = data.matrices[split.train]
     first, second = np.concatenate(seen[:3]), np.concatenate(seen[3:])
 
