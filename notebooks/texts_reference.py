@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-TITLE = """# Published weights
+TITLE = """# The project’s weights
 
 Weights that come with the project, in `results/reference`, with the numbers that were published
 for them. This notebook measures them again on the test set, which none of them has seen, or on a
@@ -28,7 +28,7 @@ record = reference.record_check(found, run_dir, notebook="@notebook")"""
 RESULT_TEXT = """## Result
 
 Shares of right answers in percent, for the four decodings that the model notebooks explain. Without
-published weights the table is empty."""
+such weights the table is empty."""
 
 RESULT = "tables.published_weights(record)"
 
