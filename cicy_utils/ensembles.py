@@ -62,14 +62,16 @@ def average(members: Sequence[Predictions], weights: Sequence[float] | None = No
     """The weighted mean of raw outputs; equal weights unless told.
 
     Raises:
-        ValueError: no members, not as many weights, weights that are negative or sum to nothing,
+        ValueError: no members, not as many weights, weights that are negative, endless or all 0,
             or members that do not predict the same configurations in the same order.
     """
     weights = np.ones(len(members)) if weights is None else np.asarray(weights, dtype=float)
     if not members or len(weights) != len(members):
         raise ValueError(f"there are {len(members)} members and {len(weights)} weights")
-    if (weights < 0).any() or not weights.sum():
-        raise ValueError(f"weights must not be negative and not all 0, as in {weights.tolist()}")
+    if not (weights >= 0).all() or not 0 < weights.sum() < np.inf:
+        raise ValueError(
+            f"weights must be finite, not negative and not all 0, as {weights.tolist()} are not"
+        )
     first = members[0]
     for other in members[1:]:
         if not np.array_equal(other.indices, first.indices):
@@ -143,7 +145,7 @@ def hill_climb(
 
     Raises:
         ValueError: a member was trained on a configuration of the climb, or nobody knows what it
-            was trained on; no members; shapes that do not agree.
+            was trained on; no members, or no rounds; shapes that do not agree.
     """
     labels, indices = np.asarray(labels), np.asarray(indices)
     if not members:

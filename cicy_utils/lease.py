@@ -262,7 +262,7 @@ def _create(path: Path, text: str) -> bool:
                 _write(path, text, exclusive=True)
             except FileExistsError:
                 return False
-        _remove_drafts_of_the_dead(path)
+        _remove_litter(path)
         return True
     finally:
         draft.unlink(missing_ok=True)
@@ -281,7 +281,7 @@ def _take_over(path: Path, text: str, dead: str) -> bool:
             if found is None or found.text != dead:
                 return False
             os.replace(draft, path)
-        _remove_drafts_of_the_dead(path)
+        _remove_litter(path)
         return True
     except FileNotFoundError:
         return False
@@ -305,10 +305,11 @@ def _write(path: Path, text: str, exclusive: bool = False) -> None:
         os.fsync(file.fileno())
 
 
-def _remove_drafts_of_the_dead(path: Path) -> None:
+def _remove_litter(path: Path) -> None:
+    """Drafts of processes that are gone, or have not touched them for long; they take moments."""
     for draft in path.parent.glob(f"{path.name}.*"):
         with contextlib.suppress(OSError):
-            if (found := look(draft)) and found.is_dead:
+            if (found := look(draft)) and not found.is_held:
                 draft.unlink()
 
 

@@ -60,8 +60,9 @@ def test_members_must_belong_together():
         average([one, one._replace(labels=one.labels + 1)])
     with pytest.raises(ValueError, match="0 members"):
         average([])
-    with pytest.raises(ValueError, match="not be negative"):
-        average([one, one], [2, -1])
+    for wrong in ([2, -1], [0, 0], [1, np.nan], [1, np.inf]):
+        with pytest.raises(ValueError, match="must be finite, not negative and not all 0"):
+            average([one, one], wrong)
 
 
 def test_predictions_are_aligned_by_configuration():
@@ -141,6 +142,12 @@ def test_a_leaking_member_is_refused():
 def test_climbs_that_make_no_sense_are_refused(members, options, message):
     with pytest.raises(ValueError, match=message):
         climb(members, np.zeros((2, 4), dtype=int), **options)
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (3, 4), (2,)])
+def test_labels_of_another_shape_are_refused(shape):
+    with pytest.raises(ValueError, match=r"labels must have shape \(n, 4\)"):
+        climb({"a": np.zeros((2, 4))}, np.zeros(shape, dtype=int), indices=INDICES[:2])
 
 
 # A run folder of models that were never trained: their predictions are labels and noise.

@@ -1,7 +1,5 @@
 """The graph network: no order of rows and columns, and no difference between its three ways."""
 
-import math
-
 import numpy as np
 import pytest
 import torch
@@ -85,9 +83,13 @@ def test_how_much_room_there_is(monkeypatch):
     matrices[99] = 1  # in no batch
     drawn_from = torch.arange(99)
     assert room_for(matrices, drawn_from, 2) == (12, 6, 4)
-    mean, spread = (50 * 2 + 49 * 6) / 99, 4 * (50 * 49) ** 0.5 / 99
-    entries = math.ceil(10_000 * mean + 8 * spread * 100 + 6)
-    assert room_for(matrices, drawn_from, 10_000)[::2] == (entries, 20_000)
+    entries, rows, columns = room_for(matrices, drawn_from, 10_000)
+    assert columns == 20_000  # all have two
+    sizes, drawn = np.r_[np.full(50, 2), np.full(49, 6)], np.random.default_rng(0)
+    totals = drawn.choice(sizes, (200, 10_000)).sum(axis=1)
+    beyond = (entries - totals.mean()) / totals.std()
+    assert 7 < beyond < 10  # standard deviations, where one in 10^15 batches would have more
+    assert entries - totals.mean() == pytest.approx(2 * (rows - totals.mean() / 2), abs=3)
 
 
 def test_only_a_graph_has_fixed_sizes_and_only_within(graph):

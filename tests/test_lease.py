@@ -253,6 +253,19 @@ def test_litter_of_the_dead_is_removed(tmp_path):
         assert others.exists()
 
 
+def test_a_draft_that_nobody_has_touched_for_long_is_removed(tmp_path):
+    """Its process may have been killed before it had written its name."""
+    path = lease.lease_file(tmp_path)
+    old, new = Path(f"{path}.old"), Path(f"{path}.new")
+    for draft in (old, new):
+        draft.touch()
+    long_ago = time.time() - lease.EXPIRY_SECONDS - 60
+    os.utime(old, (long_ago, long_ago))
+    with hold(tmp_path):
+        assert not old.exists()
+        assert new.exists()
+
+
 def test_litter_is_removed_by_who_takes_over(tmp_path):
     path = write(tmp_path, **own(pid=os.getpid(), began="1"))  # of a process that is over
     litter = Path(shutil.copy(path, f"{path}.draft"))

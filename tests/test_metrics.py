@@ -220,10 +220,13 @@ def test_decode_refuses_what_it_cannot_decode():
         decode(EXACT, "relation+chi", EULER + 1)
     with pytest.raises(ValueError, match="2 integers, multiples of 6"):
         decode(EXACT, "relation+chi", EULER[:1])
+    with pytest.raises(ValueError, match="2 integers, multiples of 6"):
+        decode(EXACT, "relation+chi", EULER.astype(float))
     with pytest.raises(ValueError, match=r"predictions must have shape \(N, 4\), not \(4,\)"):
         decode(EXACT[0])
-    with pytest.raises(ValueError, match="predictions must be finite"):
-        decode(np.full((1, 4), np.nan))
+    for endless in (np.nan, np.inf, -np.inf):
+        with pytest.raises(ValueError, match="predictions must be finite"):
+            decode(np.full((1, 4), endless))
     with pytest.raises(ValueError, match=r"predictions go up to 1e\+20.*has diverged"):
         decode(np.full((1, 4), -1e20))
 

@@ -67,11 +67,21 @@ def test_feature_blocks():
     assert count_weights(ResNetBlock()) == 190_784
 
 
-def test_the_recurrent_block_ends_on_the_last_row():
+def test_the_recurrent_block_is_an_lstm_that_ends_on_the_last_row():
+    """Hochreiter and Schmidhuber's cell with the gates input, forget, cell, output."""
     block = build_model("LSTM-400", hidden_size=5, seed=0).recurrent
     inputs = torch.rand(2, 16, 20)
-    _, (last, _) = block.layers(inputs)
-    torch.testing.assert_close(block(inputs), last[-1])
+    layers = dict(block.layers.named_parameters())
+    rows = list(inputs.unbind(1))
+    for layer in range(2):
+        hidden = cell = torch.zeros(2, 5)
+        for step, row in enumerate(rows):
+            gates = row @ layers[f"weight_ih_l{layer}"].T + layers[f"bias_ih_l{layer}"]
+            gates = gates + hidden @ layers[f"weight_hh_l{layer}"].T + layers[f"bias_hh_l{layer}"]
+            enter, forget, new, leave = gates.chunk(4, dim=1)
+            cell = forget.sigmoid() * cell + enter.sigmoid() * new.tanh()
+            hidden = rows[step] = leave.sigmoid() * cell.tanh()
+    torch.testing.assert_close(block(inputs), hidden)
 
 
 def test_both_directions_end_on_their_last_row():

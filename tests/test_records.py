@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from cicy_utils import records
+from cicy_utils.metrics import ACCURACIES
 
 COMMON = {"notebook": "00_data", "variant": "list", "label": "", "data": {}, "environment": {}}
 
@@ -104,6 +105,19 @@ def test_metrics_that_cannot_be_read_are_no_finished_model(tmp_path):
     found = tmp_path / "11_lstm_448" / "one"
     assert records.trained(tmp_path) == [(found, {"model": "LSTM-448"})]
     assert records.found_metrics(tmp_path) == records.found_metrics(found.with_name("two")) == {}
+
+
+def test_a_result_without_accuracies_comes_last():
+    """Nothing is known of it on configurations that it was not trained on; its loss may be low."""
+
+    def result(loss, **parts):
+        accuracies = {part: {"raw": dict.fromkeys(ACCURACIES, a)} for part, a in parts.items()}
+        return {"metrics": accuracies, "training": {"best_validation_loss": loss}}
+
+    best, worse = result(3.0, validation=60.0), result(1.0, out_of_fold=50.0)
+    unknown, also = result(0.1, test=99.0), result(0.2)
+    given = [also, worse, unknown, best]
+    assert sorted(given, key=records.preference) == [best, worse, unknown, also]
 
 
 def test_the_results_of_another_run_are_found_from_a_notebook(tmp_path, monkeypatch):

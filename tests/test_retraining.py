@@ -220,6 +220,13 @@ def test_a_checkpoint_of_which_nobody_knows_is_refused(results, data, tmp_path):
         retraining.load_checkpoint(folder, data, split_80(len(data)))
 
 
+def test_a_checkpoint_that_was_never_measured_is_refused(data, tmp_path):
+    folder = train(data, split_72(100), tmp_path / "11_lstm_448" / "seed-42")
+    (folder / "metrics.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"no metrics\.json in .*seed-42: run its notebook"):
+        retraining.load_checkpoint(folder, data, split_80(len(data)))
+
+
 def test_a_checkpoint_of_other_data_is_refused(results, data):
     folder = retraining.find_checkpoint(results, "LSTM-448")
     other = load_cicy4(subset=100, subset_seed=1)
