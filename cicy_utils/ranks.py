@@ -65,6 +65,7 @@ from cicy_utils.topology import (
     dimension_of,
     monomials,
     tangent_and_normal,
+    without_linear,
 )
 
 
@@ -80,7 +81,7 @@ def shown_maximal(matrix: ArrayLike) -> bool:
     >>> shown_maximal([[1, 3, 0], [1, 0, 3]])
     True
     """
-    matrix = checked_matrix(matrix)
+    matrix = without_linear(checked_matrix(matrix))
     t, nu = tangent_and_normal(matrix)
     counting = [q for q in range(1, dimension_of(matrix) - 1) if t[q] and nu[q]]
     return all(_is_injective(matrix, q) for q in counting)

@@ -14,16 +14,16 @@ Two code paths share nothing but the reading of the matrix:
 The Hodge numbers are computed as if the maps between cohomology groups that the polynomials induce
 had maximal rank. :func:`rests_on_rank` tells whether it matters: for 30,130 of the 905,684
 four-folds (3.3 %) and 48 of the 7,868 three-folds; :mod:`cicy_utils.ranks` proves it for all of
-these. (A matrix of one's own, with linear polynomials in one space, may not have the property that
-the proof needs.) What else speaks for the numbers: 10,255 of the 30,130 are fibre products, whose
-Hodge numbers also follow from those of a three-fold, with the same result
-(``tests/test_fibre_products.py``); the connected configurations of the published three-fold list
-get the published :math:`h^{1,1}` and :math:`h^{2,1}` (the tests compare half of the list, where it
-is at hand); matrices related by an ineffective split, which describe the same manifold, get the
-same Hodge numbers (the tests, too); and extremes and rounded means over the four-folds are the
-published ones (arXiv 2405.17406, eq. 16), which a small error would not change. That the Euler
-number computed from the Hodge numbers equals the one from the Chern class tests
-:math:`h^{1,1} - h^{2,1} + h^{3,1}`, and so neither the ranks nor in which degree a group sits.
+these. (A matrix of one's own may not have the property that the proof needs.) What else speaks for
+the numbers: 10,255 of the 30,130 are fibre products, whose Hodge numbers also follow from those of
+a three-fold, with the same result (``tests/test_fibre_products.py``); the connected configurations
+of the published three-fold list get the published :math:`h^{1,1}` and :math:`h^{2,1}` (the tests
+compare half of the list, where it is at hand); matrices related by an ineffective split, which
+describe the same manifold, get the same Hodge numbers (the tests, too); and extremes and rounded
+means over the four-folds are the published ones (arXiv 2405.17406, eq. 16), which a small error
+would not change. That the Euler number computed from the Hodge numbers equals the one from the
+Chern class tests :math:`h^{1,1} - h^{2,1} + h^{3,1}`, and so neither the ranks nor in which degree
+a group sits.
 
 Sources: T. Hübsch, *Calabi-Yau Manifolds* (1992), chapters 1 to 3; J. Gray, A. Haupt and A. Lukas,
 arXiv 1303.1832 (Euler numbers, redundancies) and arXiv 1405.2073 (Hodge numbers of four-folds).
@@ -117,7 +117,7 @@ def rests_on_rank(matrix: ArrayLike) -> bool:
     >>> rests_on_rank([[6]])
     False
     """
-    return bool(_ranks(*tangent_and_normal(checked_matrix(matrix))).any())
+    return bool(_ranks(*tangent_and_normal(without_linear(checked_matrix(matrix)))).any())
 
 
 def euler_numbers_batch(matrices: np.ndarray, *, executor: Executor | None = None) -> np.ndarray:
@@ -642,11 +642,22 @@ def _hodge_batch(matrices):
 
 @njit(cache=True, nogil=True)
 def _hodge(matrix):
-    """h11, h21, h31, h22 of a four-fold; h11, h21, 0, 0 of a three-fold.
+    """h11, h21, h31, h22 of a four-fold; h11, h21, 0, 0 of a three-fold."""
+    return _numbers(*tangent_and_normal(without_linear(matrix)))
 
-    From the sequence 0 -> TX -> TA|X -> N -> 0.
+
+@njit(cache=True, nogil=True)
+def without_linear(matrix):
+    """The same manifold without columns of degree one in one space: they make P^n a P^(n-1).
+
+    The work grows with the number of sets of columns, and each of these would double it.
     """
-    t, nu = tangent_and_normal(matrix)
+    return np.ascontiguousarray(matrix[:, matrix.sum(axis=0) > 1])
+
+
+@njit(cache=True, nogil=True)
+def _numbers(t, nu):
+    """The Hodge numbers from the sequence 0 -> TX -> TA|X -> N -> 0."""
     rank = _ranks(t, nu)
     result = np.zeros(4, np.int64)
     if len(t) == 4:

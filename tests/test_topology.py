@@ -12,11 +12,13 @@ from scipy.sparse.csgraph import maximum_bipartite_matching
 from cicy_utils.topology import (
     HodgeNumbers,
     ThreefoldHodgeNumbers,
+    _numbers,
     euler_number,
     euler_numbers_batch,
     hodge_numbers,
     hodge_numbers_batch,
     rests_on_rank,
+    tangent_and_normal,
 )
 
 SEXTIC = [[6]]
@@ -122,6 +124,24 @@ def test_invariant_under_ineffective_splits(cicy4_sample, index, seed):
     assume(split is not None)
     assert hodge_numbers(split) == hodge_numbers(matrix)
     assert euler_number(split) == euler_number(matrix)
+
+
+@pytest.mark.parametrize(
+    ("matrix", "numbers"), [([[2]] * 5, (5, 0, 227, 972)), (SEXTIC, (1, 0, 426, 1752))]
+)
+def test_linear_polynomials_make_a_space_smaller(matrix, numbers):
+    """Two by the Koszul resolution; a hundred for each space, whose sets nobody could count."""
+    few, many = (with_linear(matrix, number) for number in (2, 100 // len(matrix)))
+    assert tuple(_numbers(*tangent_and_normal(few))[: len(numbers)]) == numbers
+    assert hodge_numbers(many) == hodge_numbers(few) == numbers
+    assert euler_number(many) == euler_number(few) == euler_of(HodgeNumbers(*numbers))
+    assert rests_on_rank(many) == rests_on_rank(matrix)
+
+
+def with_linear(matrix, number) -> np.ndarray:
+    """The matrix with so many more linear polynomials in each space, whose dimension they add."""
+    rows = np.repeat(np.eye(len(matrix), dtype=np.int64), number, axis=1)
+    return np.hstack([matrix, rows])
 
 
 def test_matrices_larger_than_the_list(cicy4):
