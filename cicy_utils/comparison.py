@@ -88,9 +88,10 @@ def compare(first: str | Path, second: str | Path, *, drop: bool = False) -> Com
     """
     lists = [read_list(source, drop=drop) for source in (first, second)]
     (keys, entries), (other_keys, other_entries) = map(_distinct, lists)
-    nearest = np.searchsorted(other_keys, keys).clip(max=len(other_keys) - 1)
-    shared = other_keys[nearest] == keys
-    in_first, in_second = entries[shared], other_entries[nearest[shared]]
+    _, shared, other_shared = np.intersect1d(
+        keys, other_keys, assume_unique=True, return_indices=True
+    )
+    in_first, in_second = entries[shared], other_entries[other_shared]
     labels = np.stack([lists[0].hodge[in_first], lists[1].hodge[in_second]], axis=1)
     unlike = np.flatnonzero((labels[:, 0] != labels[:, 1]).any(axis=1))
     unlike = unlike[np.argsort(in_first[unlike])]

@@ -10,6 +10,7 @@ list that this package rebuilds.
 from __future__ import annotations
 
 import re
+from io import BufferedWriter
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
@@ -20,6 +21,7 @@ from cicy_utils.sources import cache_folder, file_checksum
 URL = "http://www-thphys.physics.ox.ac.uk/projects/CalabiYau/Cicy4folds/cicy4list.zip"
 RETRIES = 4
 TIMEOUT = 60.0  # seconds without an answer
+LARGEST = 10**9  # bytes; the text of the list has a third of that, its zip file a fiftieth
 
 
 def fetch(
@@ -45,7 +47,8 @@ def fetch(
 
     Raises:
         Refused: pooch is not installed, the address cannot be fetched, what came has another
-            checksum or is no list; a file that was there before is left as it was.
+            checksum, is no list or is larger than any; a file that was there before is left as it
+            was.
     """
     try:
         import pooch
@@ -79,8 +82,17 @@ def fetch(
         retry_if_failed=retries,
     )
     downloader = pooch.HTTPDownloader(progressbar=progress, timeout=TIMEOUT)
+
+    def limited(address: str, path: str, shelf: pooch.Pooch) -> None:
+        with open(path, "wb") as file:
+            downloader(address, _Limited(file), shelf)
+
     try:
-        shelf.fetch(name, downloader=downloader)
+        shelf.fetch(name, downloader=limited)
+    except _TooLarge as error:
+        raise Refused(
+            f"{url} sends more than {LARGEST / 1e6:,.0f} MB, so it is no list; check the address"
+        ) from error
     except RequestException as error:
         raise Refused(
             f"{url} could not be fetched ({type(error).__name__}: {' '.join(str(error).split())}); "
@@ -104,6 +116,22 @@ def fetch(
     if not recorded:
         files.write_text(record, f"{file_checksum(path)}  {name}\n")
     return path
+
+
+class _TooLarge(Exception):
+    """No ValueError: pooch would try again."""
+
+
+class _Limited:
+    """A file that does not take more than ``LARGEST`` bytes, whatever a server sends."""
+
+    def __init__(self, file: BufferedWriter) -> None:
+        self.file, self.flush = file, file.flush
+
+    def write(self, content: bytes) -> None:
+        if self.file.tell() + len(content) > LARGEST:
+            raise _TooLarge
+        self.file.write(content)
 
 
 def _recorded(record: Path) -> str:

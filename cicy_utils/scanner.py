@@ -98,8 +98,8 @@ _TRUE_WORD, _FALSE_WORD, _NULL_WORD = _WORDS
 def _value(buffer, position, size):
     """(next position, kind, integer) of the expression at a position that is no white space.
 
-    The next position is that of ',' or '}' or of white space before it. If it is negative, the
-    expression is incomplete or wrong: -1 - the next position is where, the kind what.
+    The next position is that of ',' or '}'. If it is negative, the expression is incomplete or
+    wrong: -1 - the next position is where, the kind what.
     """
     start = position
     negative = buffer[position] == _MINUS

@@ -61,7 +61,7 @@ def read_list(source: str | Path, *, drop: bool = False) -> SourceList:
     Raises:
         FileNotFoundError: there is nothing at the source.
         Refused: the source is damaged or no list of four-folds, an entry breaks a rule, or no
-            sound entry is left.
+            sound entry is left; or the source changed meanwhile.
     """
     path = locate(source)
     with _readable(path):
@@ -75,6 +75,9 @@ def read_list(source: str | Path, *, drop: bool = False) -> SourceList:
         found, report = _validated(path)
         if not drop:
             report.require_sound()
+        with _readable(path):
+            if _key(path, drop) != key:
+                raise Refused(f"{path} changed while it was read; load it again")
         _into_cache(key, found)
     if not len(found.matrices):
         raise Refused(f"{path} has no sound entry; give a list of four-folds")

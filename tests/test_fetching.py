@@ -142,6 +142,16 @@ def test_download_that_breaks_off(server, tmp_path):
     assert not any((tmp_path / "new").iterdir())
 
 
+def test_a_server_that_does_not_stop(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(fetching, "LARGEST", len(server.content))
+    get(server, tmp_path / "just")
+    monkeypatch.setattr(fetching, "LARGEST", len(server.content) - 1)
+    with pytest.raises(Refused, match=r"sends more than 0 MB, so it is no list"):
+        get(server, tmp_path / "new")
+    assert server.asked == 2  # not again
+    assert not any((tmp_path / "new").iterdir())
+
+
 @pytest.mark.parametrize("content", [b"<html>moved</html>", b"", b"PK\x03\x04 and no more"])
 def test_what_is_no_list_is_not_recorded(server, tmp_path, content):
     server.content = content

@@ -140,6 +140,20 @@ def test_changed_source_is_read_again(cache, text):
     assert len(list(cache.iterdir())) == 2
 
 
+def test_a_source_that_changes_while_it_is_read_is_not_kept(cache, text, monkeypatch):
+    """Or the new list would come whenever the old one is asked for."""
+    read = sources.read_entries
+
+    def replaced_meanwhile(path):
+        path.write_bytes(path.read_bytes() + b"\n")
+        return read(path)
+
+    monkeypatch.setattr(sources, "read_entries", replaced_meanwhile)
+    with pytest.raises(Refused, match="changed while it was read; load it again"):
+        read_list(text)
+    assert not list(cache.glob("*.npz"))
+
+
 def test_damaged_cache_is_not_trusted(cache, text, cicy4_few):
     read_list(text)
     (entry,) = cache.iterdir()
