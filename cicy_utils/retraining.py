@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cicy_utils import evaluation, prediction, recipes, records, training
-from cicy_utils.checkpoint import WEIGHTS_FILES
+from cicy_utils.checkpoint import STATE_FILE, WEIGHTS_FILES
 from cicy_utils.config import RETRAINING
 from cicy_utils.data import Cicy4
 from cicy_utils.models import HodgeNetwork
@@ -58,19 +58,23 @@ def result_name(model: str, retrain: bool, recipe: str = "paper") -> str:
     return recipes.result_name(f"{model}-d80" if retrain else model, recipe)
 
 
-def find_checkpoint(run_folder: Path | str, model: str) -> Path:
+def find_checkpoint(run_folder: Path | str, model: str, data: Cicy4) -> Path:
     """The folder of a model's run in results/<run>/; of several the one that validates best.
+
+    Those that ``load_checkpoint`` would refuse (cut short, of another list, without weights) are
+    only taken where there is no other, for its message.
 
     Args:
         run_folder: results/<run>.
         model: name of the result, "LSTM-448" or "LSTM-448-f1"; results on the 80 % split are no
             checkpoints to start from.
+        data: what is to be trained on.
 
     Raises:
         FileNotFoundError: no such model has finished there.
     """
     found = [
-        (records.preference(record), folder)
+        (not _can_start(folder, record, data), records.preference(record), folder)
         for folder, record in records.trained(run_folder)
         if record["model"] == model and training_share(record["split"]["name"]) != 80
     ]
@@ -79,7 +83,17 @@ def find_checkpoint(run_folder: Path | str, model: str) -> Path:
             f"no finished run of {model} in {run_folder}: train it there first, or name the folder "
             "of its run as CHECKPOINT"
         )
-    return min(found)[1]
+    return min(found)[-1]
+
+
+def _can_start(folder: Path, record: dict[str, Any], data: Cicy4) -> bool:
+    """Whether something can be started from a run, but for what its weights have seen."""
+    of = record["data"]
+    return (
+        (of["fingerprint"], of["layout"]) == (data.fingerprint, data.layout)
+        and record["training"]["stop_reason"] in training.STOPPED_FOR_GOOD
+        and any((folder / name).is_file() for name in WEIGHTS_FILES)
+    )
 
 
 def load_checkpoint(
@@ -164,10 +178,16 @@ def run(
 
     Raises:
         ValueError: as of ``training.fit``; a checkpoint that was trained on validation
-            configurations can be evaluated but not retrained.
+            configurations can be evaluated but not retrained; and not in the folder of a training,
+            whose weights have seen something else than the checkpoint has.
     """
     model, before = checkpoint.model, checkpoint.record
     if not retrain:
+        if any((Path(run_dir) / name).exists() for name in (STATE_FILE, *WEIGHTS_FILES)):
+            raise ValueError(
+                f"{run_dir} holds a training, and {checkpoint.folder} is only to be evaluated: "
+                "choose another run folder (in a notebook by RUN_DIR)"
+            )
         records.save_trained_on(run_dir, checkpoint.trained_on.indices, len(data), data.fingerprint)
         return evaluation.record_model(
             model,

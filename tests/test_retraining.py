@@ -54,7 +54,9 @@ def results(data, tmp_path_factory):
 
 def run(results, data, run_dir, model="LSTM-448", *, retrain=True, config=RETRAIN):
     split = split_80(len(data))
-    checkpoint = retraining.load_checkpoint(retraining.find_checkpoint(results, model), data, split)
+    checkpoint = retraining.load_checkpoint(
+        retraining.find_checkpoint(results, model, data), data, split
+    )
     return retraining.run(
         checkpoint, data, split, config, run_dir, retrain=retrain, notebook="14_retraining"
     )
@@ -114,7 +116,7 @@ def test_our_own_network_is_retrained_by_the_fast_recipe(tmp_path):
 
     assert retraining.result_name("Graph-64", True, "fast") == "Graph-64-d80-fast"
     assert retraining.result_name("Graph-64", False, "fast") == "Graph-64-fast"
-    folder = retraining.find_checkpoint(tmp_path, "Graph-64-fast")
+    folder = retraining.find_checkpoint(tmp_path, "Graph-64-fast", arranged)
     checkpoint = retraining.load_checkpoint(folder, arranged, split, model="Graph-64-fast")
     config = recipes.config("fast", "Graph-64", **short, **RETRAINING)
     options = dict(retrain=True, notebook="14_retraining", recipe="fast")
@@ -153,7 +155,7 @@ def test_a_second_call_goes_on_from_the_same_checkpoint_only(results, data, tmp_
 
 @pytest.mark.parametrize("model", ["LSTM-448", "LSTM-448-f1"])
 def test_a_model_can_be_judged_without_retraining(results, data, tmp_path, model):
-    folder = retraining.find_checkpoint(results, model)
+    folder = retraining.find_checkpoint(results, model, data)
     record = run(results, data, tmp_path / model, model, retrain=False)
     before = records.read_metrics(folder)
     assert record["model"] == model
@@ -170,7 +172,7 @@ def test_a_model_can_be_judged_without_retraining(results, data, tmp_path, model
 
 
 def test_weights_not_retrained_keep_the_residuals_of_their_fold(results, data, tmp_path):
-    folder = retraining.find_checkpoint(results, "LSTM-448-f1")
+    folder = retraining.find_checkpoint(results, "LSTM-448-f1", data)
     before = records.read_metrics(folder)
     residuals = before["residuals"] = {"part": "out_of_fold", "covariance": np.eye(4).tolist()}
     split = split_80(len(data))
@@ -228,7 +230,7 @@ def test_a_checkpoint_that_was_never_measured_is_refused(data, tmp_path):
 
 
 def test_a_checkpoint_of_other_data_is_refused(results, data):
-    folder = retraining.find_checkpoint(results, "LSTM-448")
+    folder = retraining.find_checkpoint(results, "LSTM-448", data)
     other = load_cicy4(subset=100, subset_seed=1)
     with pytest.raises(ValueError, match="trained on another list of 100 configurations"):
         retraining.load_checkpoint(folder, other, split_80(100))
@@ -238,7 +240,7 @@ def test_a_checkpoint_of_other_data_is_refused(results, data):
 
 
 def test_a_checkpoint_of_another_model_is_refused(results, data):
-    folder = retraining.find_checkpoint(results, "LSTM-448-f1")
+    folder = retraining.find_checkpoint(results, "LSTM-448-f1", data)
     split = split_80(len(data))
     assert retraining.load_checkpoint(folder, data, split, model="LSTM-448-f1").folder == folder
     with pytest.raises(ValueError, match=r"is of LSTM-448-f1 and not of LSTM-448: .*set MODEL to"):
@@ -292,15 +294,53 @@ def test_a_training_cut_short_is_no_checkpoint(data, tmp_path, monkeypatch):
         ((50.0, 50.0, 50.0), (3.0, 2.0, 1.0), 3),
     ],
 )
-def test_the_best_of_several_seeds_is_the_checkpoint(results, tmp_path, accuracies, losses, best):
+def test_the_best_of_several_seeds_is_the_checkpoint(
+    results, data, tmp_path, accuracies, losses, best
+):
     for seed, accuracy, loss in zip((1, 2, 3), accuracies, losses, strict=True):
         record = records.read_metrics(results / "11_lstm_448" / "seed-42")
         record["training"]["best_validation_loss"] = loss
         for name in HODGE_NAMES:
             record["metrics"]["validation"]["raw"][f"accuracy_{name}"] = accuracy
         records.write_metrics(tmp_path / "11_lstm_448" / f"seed-{seed}", **record)
-    found = retraining.find_checkpoint(tmp_path, "LSTM-448")
+    found = retraining.find_checkpoint(tmp_path, "LSTM-448", data)
     assert found == tmp_path / "11_lstm_448" / f"seed-{best}"
+
+
+@pytest.mark.parametrize(
+    ("section", "change"),
+    [
+        ("training", {"stop_reason": "time_limit"}),
+        ("data", {"fingerprint": "of another subset"}),
+        ("data", {"layout": "zeros-first"}),
+        (None, None),  # without weights
+    ],
+)
+def test_what_cannot_be_started_from_is_not_found(results, data, tmp_path, section, change):
+    """However well it validates; alone, it is named with the reason."""
+    good, bad = (tmp_path / "11_lstm_448" / f"seed-{seed}" for seed in (42, 43))
+    for folder in (good, bad):
+        shutil.copytree(results / "11_lstm_448" / "seed-42", folder)
+    record = records.read_metrics(bad)
+    if section:
+        record[section] |= change
+    else:
+        (bad / "weights.safetensors").unlink()
+    for name in HODGE_NAMES:
+        record["metrics"]["validation"]["raw"][f"accuracy_{name}"] = 100.0
+    records.write_metrics(bad, **record)
+    assert retraining.find_checkpoint(tmp_path, "LSTM-448", data) == good
+    shutil.rmtree(good)
+    assert retraining.find_checkpoint(tmp_path, "LSTM-448", data) == bad
+
+
+def test_weights_keep_the_mask_of_what_they_have_seen(results, data, tmp_path):
+    """A checkpoint that is only evaluated has seen less than what was trained on from it."""
+    run(results, data, tmp_path / "d80")
+    mask = records.load_trained_on(tmp_path / "d80")
+    with pytest.raises(ValueError, match=r"d80 holds a training, and .* is only to be evaluated"):
+        run(results, data, tmp_path / "d80", retrain=False)
+    assert (records.load_trained_on(tmp_path / "d80").indices == mask.indices).all()
 
 
 def test_a_relative_folder_is_looked_up_from_the_top(results, data, tmp_path, monkeypatch):
@@ -316,10 +356,10 @@ def test_a_relative_folder_is_looked_up_from_the_top(results, data, tmp_path, mo
 
 def test_a_missing_checkpoint_is_named(results, data, tmp_path):
     with pytest.raises(FileNotFoundError, match="no finished run of LSTM-424"):
-        retraining.find_checkpoint(results, "LSTM-424")
+        retraining.find_checkpoint(results, "LSTM-424", data)
     run(results, data, tmp_path / "14_retraining" / "d80")
     with pytest.raises(FileNotFoundError, match="no finished run of LSTM-448-d80"):
-        retraining.find_checkpoint(tmp_path, "LSTM-448-d80")  # of the 80 % split itself
+        retraining.find_checkpoint(tmp_path, "LSTM-448-d80", data)  # of the 80 % split itself
 
 
 def test_masks_come_back(tmp_path):
