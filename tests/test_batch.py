@@ -1021,6 +1021,7 @@ def test_results_page_says_quick():
         ["run", "--only"],
         ["run", "--run", "../elsewhere"],
         ["run", "--run", "replaced"],
+        ["run", "--run", "recipes"],
         ["run", "--prof", "quick"],
         ["run", "-p", "SEED"],
         ["run", "--jobs", "0"],

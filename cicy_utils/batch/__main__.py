@@ -25,7 +25,7 @@ REPORT_SECONDS = 120  # for which one waits for another that writes tables and r
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 Result = TypeVar("Result")
-RESERVED = ("replaced", "interactive")
+RESERVED = ("replaced", "interactive", "recipes")  # what others keep in results/
 
 
 def parser(word: str) -> argparse.ArgumentParser:
@@ -313,7 +313,7 @@ def _run_name(text: str) -> str:
     if not re.fullmatch(NAME, text) or text in RESERVED:
         raise argparse.ArgumentTypeError(
             f"a run's name has letters, digits, dots, dashes and underscores, begins with a letter "
-            f"or digit, and is not {' or '.join(RESERVED)}; {text!r} is none"
+            f"or digit, and is none of {', '.join(RESERVED)}; {text!r} will not do"
         )
     return text
 
