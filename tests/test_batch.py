@@ -266,6 +266,10 @@ def test_a_killed_training_of_an_older_list_moves_away_however_often_it_is_prepa
     newer = (task.run_dir / ".begun").stat().st_mtime + 1
     os.utime(tmp_path / "list.npz", (newer, newer))
     folders.prepare(task)
+    assert (task.run_dir / name).exists()  # it is the same list
+    (tmp_path / "list.npz").write_text("another list")
+    os.utime(tmp_path / "list.npz", (1.0, 1.0))
+    folders.prepare(task)
     assert not (task.run_dir / name).exists()
 
 
@@ -717,6 +721,8 @@ def test_a_newer_list_or_checkpoint_makes_what_read_it_due_again(tmp_path, name,
     assert state.exists()
     os.utime(path, (3.0, 3.0))
     assert not folders.is_done(task)
+    assert folders.prepare(task) is None  # its training goes on: nothing else has changed
+    path.write_text("another")
     place = folders.prepare(task)  # a training begun with the older one does not go on
     assert not state.exists()
     (moved,) = (tmp_path / "results" / "replaced").glob("*/12_lstm_456/seed-42/checkpoint.pt")
@@ -858,6 +864,38 @@ def test_a_retraining_begins_anew_when_this_batch_makes_what_it_starts_from(tmp_
     assert begun == [("10_lstm_424", True), ("14_retraining/LSTM-424-d80", False)]
     moved = (tmp_path / "results" / "replaced").glob("*/14_retraining/LSTM-424-d80/*")
     assert {path.name for path in moved} >= {"checkpoint.pt", "metrics.json"}
+
+
+@pytest.mark.parametrize("file", ["weights.safetensors", "weights.float16.safetensors"])
+@pytest.mark.parametrize("state", ["finished", "killed", "noted by an older version"])
+def test_a_retraining_goes_on_when_its_weights_were_only_judged_again(tmp_path, state, file):
+    """Whoever runs the model's notebook again writes its files again, with the same weights."""
+    given = {"only": ["10", "14"], "overrides": {"MODEL": "LSTM-424"}}
+    run_dir = tmp_path / "results" / "try"
+    model, task = tasks.plan("smoke", run_dir, ROOT / "notebooks", **given)[:2]
+    assert task.title == "14_retraining/LSTM-424-d80"
+
+    def train(weights: str, at: float) -> None:
+        finish(model, at)
+        (model.run_dir / file).write_text(weights)
+
+    train("weights", 1.0)
+    finish(task, 2.0)
+    (task.run_dir / "checkpoint.pt").touch()
+    if state == "killed":
+        (task.run_dir / "metrics.json").unlink()
+    if state == "noted by an older version":  # of which only the time stamp tells
+        (task.run_dir / ".begun").write_text(task.fingerprint)
+    newer = time.time() + 10
+    train("weights", newer)
+    assert not folders.is_done(task)
+    kept = state != "noted by an older version"
+    assert (folders.prepare(task) is None) == (task.run_dir / "checkpoint.pt").exists() == kept
+    if kept:
+        folders.begin(task)  # it goes on, and began before
+        train("other weights", newer)
+        assert folders.prepare(task) is not None
+        assert not (task.run_dir / "checkpoint.pt").exists()
 
 
 def test_retraining_needs_a_model_by_its_own_recipe(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import shutil
 import time
@@ -17,8 +18,9 @@ from cicy_utils.files import write_text
 from cicy_utils.records import METRICS_FILE, found_metrics
 
 REPLACED = "replaced"  # results/replaced/ takes the folders of runs made again otherwise
-# Names the task that fills a folder. Its time stamp is the moment from which on it was filled: one
-# of the file system, as are those of the files that are read.
+# Names the task that fills a folder and, of a training, what it began with. Its time stamp is the
+# moment from which on it was filled: one of the file system, as are those of the files that are
+# read.
 BEGUN_FILE = ".begun"
 ORPHAN_SECONDS = 30  # in which a kernel whose runner was killed notices that and ends
 
@@ -77,7 +79,8 @@ def prepare(task: Task) -> Path | None:
         Held: a training of another process is at work in one of them.
         OSError: one cannot be written.
     """
-    others = [folder for folder in task.folders if not _is_own(folder, task)]
+    beginning = _beginning(task) if any(map(_state_in, task.folders)) else ""
+    others = [folder for folder in task.folders if not _is_own(folder, task, beginning)]
     for folder in others:
         lease.require_free(folder, wait=ORPHAN_SECONDS)
     place = _new_place(task) if others else None
@@ -95,9 +98,10 @@ def begin(task: Task) -> None:
 
     OSError where one cannot be written.
     """
+    noted = f"{task.fingerprint}\n{_beginning(task)}"
     for folder in task.folders:
         if not (_state_in(folder) and _begun_by(folder) == task.fingerprint):
-            write_text(folder / BEGUN_FILE, task.fingerprint)
+            write_text(folder / BEGUN_FILE, noted)
 
 
 def _new_place(task: Task) -> Path:
@@ -110,11 +114,17 @@ def _new_place(task: Task) -> Path:
     return place
 
 
-def _is_own(folder: Path, task: Task) -> bool:
-    """Whether a task goes on from whatever is in one of its folders, or nothing is."""
+def _is_own(folder: Path, task: Task, beginning: str) -> bool:
+    """Whether a task goes on from whatever is in one of its folders, or nothing is.
+
+    beginning: what ``_beginning`` says of the task.
+    """
     state, results = _state_in(folder), (folder / METRICS_FILE).exists()
-    if state and _outdated(task, folder):
-        return False  # a training goes on from what it was begun with, or not at all
+    # A training goes on from what it was begun with, or not at all. Weights that were only judged
+    # once more are the same: where they are noted, no time stamp is asked.
+    before = _begun(folder)[1]
+    if state and (before != beginning if before else _outdated(task, folder)):
+        return False
     if begun := _begun_by(folder):
         # A model without a state would be trained anew over the one that is there.
         return begun == task.fingerprint and (state or not (results and task.model))
@@ -125,10 +135,36 @@ def _is_own(folder: Path, task: Task) -> bool:
 
 def _begun_by(folder: Path) -> str:
     """The fingerprint of the task that fills a folder; "" if none was noted."""
+    return _begun(folder)[0]
+
+
+def _begun(folder: Path) -> tuple[str, str]:
+    """What ``begin`` noted in a folder: a fingerprint, and what ``_beginning`` said then."""
     try:
-        return (folder / BEGUN_FILE).read_text(encoding="utf-8")
+        text = (folder / BEGUN_FILE).read_text(encoding="utf-8")
     except FileNotFoundError:
+        return "", ""
+    fingerprint, _, beginning = text.partition("\n")
+    return fingerprint, beginning
+
+
+def _beginning(task: Task) -> str:
+    """A digest of what a training reads when it begins: its list, and weights to go on from.
+
+    Of weights that could be chosen from, all count. "" of a task that trains nothing.
+    """
+    if not task.model:
         return ""
+    from cicy_utils.checkpoint import WEIGHTS_FILES  # slow to import
+
+    found = []
+    for path in _read(task):
+        if path.name == METRICS_FILE:  # which is written anew when the same weights are judged
+            weights = (path.with_name(name) for name in WEIGHTS_FILES)
+            path = next(filter(Path.is_file, weights), path)
+        with path.open("rb") as file:
+            found.append(hashlib.file_digest(file, "sha256").hexdigest())
+    return hashlib.sha256("".join(sorted(found)).encode()).hexdigest()
 
 
 def _state_in(folder: Path) -> bool:
