@@ -827,6 +827,48 @@ def test_a_folder_that_another_client_takes_at_that_moment_is_waited_for(
     assert (outcome.state, len(executed)) == ("done", 1)
 
 
+def test_a_run_with_other_settings_moves_only_what_it_comes_to(tmp_path):
+    """Whoever has forgotten a setting, and stops it at once, finds the rest as it was."""
+
+    class Stopping(Scripted):
+        def submit(self, task: tasks.Task) -> Future:
+            if task.name == "01_good":
+                raise KeyboardInterrupt
+            return super().submit(task)
+
+    names = ("00_good", "01_good", "02_good")
+    project = Project(tmp_path, {name: GOOD for name in names}, {"02_good": ("01_good",)})
+    before = project.plan()
+    for at, task in enumerate(before):
+        finish(task, float(at))
+    said: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        runner.run(project.plan({"SUBSET": 8}), Stopping({}), say=said.append)
+    moved = [line.split(":")[0] for line in said if "moved to" in line]
+    assert moved == ["[ 1/3] 00_good", "[ 2/3] 01_good"]
+    assert [folders.is_done(task) for task in before] == [False, False, True]
+    assert Status.read(before[1].run_dir).state == "pending"
+
+
+def test_what_cannot_be_moved_fails_alone(tmp_path, monkeypatch):
+    project = Project(tmp_path, {"00_good": GOOD, "01_good": GOOD})
+    before = project.plan()
+    for task in before:
+        finish(task, 1.0)
+    prepare = folders.prepare
+
+    def full(task: tasks.Task) -> Path | None:
+        if task.name == "00_good":
+            raise OSError("the disk is full")
+        return prepare(task)
+
+    monkeypatch.setattr(folders, "prepare", full)
+    outcomes = runner.run(project.plan({"SUBSET": 8}), Scripted({}), say=[].append)
+    assert [outcome.state for outcome in outcomes] == ["failed", "done"]
+    assert outcomes[0].error == ("the disk is full",)
+    assert folders.is_done(before[0])
+
+
 def test_who_lost_its_folder_meanwhile_writes_nothing_more(tmp_path, executed, monkeypatch):
     """It was suspended for so long that another took it for dead."""
     (task,) = Project(tmp_path, {"00_good": GOOD}).plan()
@@ -860,8 +902,11 @@ def test_a_retraining_begins_anew_when_this_batch_makes_what_it_starts_from(tmp_
         (task.run_dir / "checkpoint.pt").touch()
     runner.run(planned("[42]"), Finishing({}))
     assert begun == []
-    runner.run(planned("[42, 43]"), Finishing({}))
+    said: list[str] = []
+    runner.run(planned("[42, 43]"), Finishing({}), say=said.append)
     assert begun == [("10_lstm_424", True), ("14_retraining/LSTM-424-d80", False)]
+    assert [line for line in said if "moved to" in line] == [said[2]]
+    assert said[2].startswith("[ 2/2] 14_retraining/LSTM-424-d80: what was there moved to ")
     moved = (tmp_path / "results" / "replaced").glob("*/14_retraining/LSTM-424-d80/*")
     assert {path.name for path in moved} >= {"checkpoint.pt", "metrics.json"}
 

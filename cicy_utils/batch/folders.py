@@ -79,8 +79,7 @@ def prepare(task: Task) -> Path | None:
         Held: a training of another process is at work in one of them.
         OSError: one cannot be written.
     """
-    beginning = _beginning(task) if any(map(_state_in, task.folders)) else ""
-    others = [folder for folder in task.folders if not _is_own(folder, task, beginning)]
+    others = foreign(task)
     for folder in others:
         lease.require_free(folder, wait=ORPHAN_SECONDS)
     place = _new_place(task) if others else None
@@ -91,6 +90,12 @@ def prepare(task: Task) -> Path | None:
             if entry != lease.lease_file(folder, LEASE):
                 shutil.move(entry, place / folder.name / entry.name)
     return place
+
+
+def foreign(task: Task) -> list[Path]:
+    """Those folders of a task from which ``prepare`` would move away what is there."""
+    beginning = _beginning(task) if any(map(_state_in, task.folders)) else ""
+    return [folder for folder in task.folders if not _is_own(folder, task, beginning)]
 
 
 def begin(task: Task) -> None:

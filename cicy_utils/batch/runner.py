@@ -112,7 +112,8 @@ def run(
     """Run tasks, each after those whose results it reads; a failed one stops only what needs it.
 
     What is done with the same settings and the same source is skipped. A folder made with other
-    settings is moved to results/replaced/, so that nothing is lost.
+    settings is moved to results/replaced/ when its task begins, so that nothing is lost, and a run
+    that is stopped leaves what it has not come to as it was.
 
     Args:
         tasks: in an order in which they can be run.
@@ -165,11 +166,7 @@ class Batch:
         return [self.outcomes[task.run_dir] for task in self.tasks]
 
     def _prepare(self) -> None:
-        """Settle what is done, and make the folders of everything else ready.
-
-        An attempt does so once more: what a task reads, or whoever else works on its folders where
-        they are shared, may have changed them.
-        """
+        """Settle what is done, and what cannot be; what is in the way of a task stays for now."""
         self.waiting = due(self.tasks)
         for task in self.tasks:
             if task not in self.waiting:
@@ -178,12 +175,31 @@ class Batch:
                 continue
             try:
                 with folders.held(task):
-                    if place := folders.prepare(task):
-                        self.say(f"{self._head(task)}: what was there moved to {place}")
-                    new_status(task, "pending").write(task.run_dir)
+                    if not folders.foreign(task):
+                        new_status(task, "pending").write(task.run_dir)
             except (OSError, lease.Held) as error:
-                if not (self.places.shared and isinstance(error, lease.Held)):
-                    self.broken[task.run_dir] = str(error)
+                self._note(task, error)
+
+    def _make_room(self, task: Task) -> bool:
+        """Move away what is in the way of a task that is to begin; whether it can.
+
+        An attempt does so once more: whoever else works on its folders where they are shared, may
+        have changed them.
+        """
+        try:
+            with folders.held(task):
+                if not folders.is_done(task) and (place := folders.prepare(task)):
+                    self.say(f"{self._head(task)}: what was there moved to {place}")
+                    new_status(task, "pending").write(task.run_dir)
+        except (OSError, lease.Held) as error:
+            self._note(task, error)
+            return False
+        return True
+
+    def _note(self, task: Task, error: OSError | lease.Held) -> None:
+        """Remember why a task cannot be run, unless one waits for whoever has its folders."""
+        if not (self.places.shared and isinstance(error, lease.Held)):
+            self.broken[task.run_dir] = str(error)
 
     def _begin(self) -> None:
         """Give away what can be run now, and settle what cannot be run."""
@@ -195,7 +211,7 @@ class Batch:
             if outcome := self._without_running(task):
                 self.waiting.remove(task)
                 self.outcomes[task.run_dir] = outcome
-            elif room > 0 and self._is_free(task):
+            elif room > 0 and self._is_free(task) and self._make_room(task):
                 self.waiting.remove(task)
                 self.say(f"{self._head(task)}: {self.places.word}")
                 self.begun[task.run_dir] = time.monotonic()
