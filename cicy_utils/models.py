@@ -224,6 +224,17 @@ class HodgeNetwork(nn.Module):
             return self.target_mean + self.target_scale * self.head(features.float())
 
 
+def specification(name: str, **changes: Any) -> ModelSpec:
+    """A network of the table ``MODELS``, with changes; one that is None changes nothing.
+
+    Raises:
+        ValueError: unknown name, or a size that is no positive integer.
+    """
+    if name not in MODELS:
+        raise ValueError(f"unknown model {name!r}; choose one of {', '.join(MODELS)}")
+    return replace(MODELS[name], **{key: v for key, v in changes.items() if v is not None})
+
+
 def build_model(
     name: str,
     *,
@@ -246,14 +257,9 @@ def build_model(
     Raises:
         ValueError: unknown name, or a size that is no positive integer.
     """
-    if name not in MODELS:
-        raise ValueError(f"unknown model {name!r}; choose one of {', '.join(MODELS)}")
-    overrides = {
-        "hidden_size": hidden_size,
-        "num_layers": num_layers,
-        "bidirectional": bidirectional,
-    }
-    spec = replace(MODELS[name], **{key: v for key, v in overrides.items() if v is not None})
+    spec = specification(
+        name, hidden_size=hidden_size, num_layers=num_layers, bidirectional=bidirectional
+    )
     if seed is None:
         return HodgeNetwork(name, spec)
     with torch.random.fork_rng(devices=[]):

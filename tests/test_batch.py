@@ -406,6 +406,59 @@ def test_right_parameters_are_taken(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("only", "name", "value", "message"),
+    [
+        ("11", "SUBSET", "1000000", "SUBSET must be a whole number from 10 to 905,684, not 1,000,"),
+        ("00", "SUBSET", "3", "SUBSET must be a whole number from 10 to 905,684, not 3"),
+        ("00", "BASELINE_SUBSET", "0", "BASELINE_SUBSET must be a whole number from 10 to .*not 0"),
+        ("00", "BASELINE_TRAIN", "0", "BASELINE_TRAIN must be a whole number, at least 1, not 0"),
+        ("12", "SPLIT_SEED", "-1", "SPLIT_SEED must be .* from 0 to 4,294,967,295, not -1"),
+        ("12", "HIDDEN_SIZE", "-3", "hidden_size must be a positive integer, not -3"),
+        ("13", "MODEL", "LSTM-3", "unknown model 'LSTM-3'; choose one of CNN-GRU-384, "),
+        ("13", "NUM_LAYERS", "0", "num_layers must be a positive integer, not 0"),
+        ("18", "NUM_LAYERS", "0", "num_layers must be a positive integer, not 0"),
+        ("15", "ROUNDS", "0", "ROUNDS must be a whole number, at least 1, not 0"),
+        (
+            "16",
+            "LOWEST_HIDDEN",
+            "0",
+            r"sizes and .* must be positive integers, not \(0, 32, 8, 2\)",
+        ),
+        ("16", "HIDDEN_STEP", "7", "from hidden size 8 no steps of 7 lead up to 32"),
+        ("16", "LAYERS", "[0]", r"sizes and .* positive integers, not \(8, 32, 8, 0\)"),
+        ("16", "LEARNING_RATES", "[-1]", "learning_rate must be a number between 0 and inf, not "),
+        ("16", "TRIALS", "0", "TRIALS must be a whole number, at least 1, not 0"),
+        ("17", "PART", "0", "PART must be a whole number from 1 to 181,137, not 0"),
+        ("17", "PART_SEED", "-1", "PART_SEED must be a whole number, at least 0, not -1"),
+    ],
+)
+def test_numbers_that_mean_nothing_are_refused_before_anything_moves(
+    tmp_path, only, name, value, message
+):
+    options = {"only": [only], "overrides": {name: value}}
+    with pytest.raises(ValueError, match=f"{profiles.find(only)}: {message}"):
+        tasks.plan("smoke", tmp_path / "run", ROOT / "notebooks", **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_numbers_at_the_ends_of_their_ranges_are_taken(tmp_path):
+    def plan(only, **overrides):
+        options = {"only": [only], "overrides": overrides}
+        (task, *_) = tasks.plan("paper", tmp_path / "run", ROOT / "notebooks", **options)
+        return task.settings
+
+    for subset in (10, 905_684):
+        assert plan("12", SUBSET=str(subset))["SUBSET"] == subset
+    # Of another list nobody knows here how long it is.
+    assert plan("12", SUBSET="905685", SOURCE=str(tmp_path))["SUBSET"] == 905_685
+    assert plan("12", SPLIT_SEED="0", HIDDEN_SIZE="1", BIDIRECTIONAL="True")["HIDDEN_SIZE"] == 1
+    assert plan("00", BASELINE_SUBSET="None", SPLIT_SEED=str(2**32 - 1))["BASELINE_SUBSET"] is None
+    assert plan("16", TRIALS="1", LOWEST_HIDDEN="512", LAYERS="[1, 3]")["LAYERS"] == [1, 3]
+    for part in (1, 181_137):
+        assert plan("17", PART=str(part))["PART"] == part
+
+
+@pytest.mark.parametrize(
     ("name", "value", "message"),
     [
         ("LAYOUT", "foo", "12_lstm_456: LAYOUT is one of stored, zeros-first, .*, not 'foo'"),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -15,9 +16,11 @@ import papermill
 
 from cicy_utils import recipes
 from cicy_utils.batch import profiles
-from cicy_utils.config import TrainConfig
+from cicy_utils.config import LARGEST_SEED, TrainConfig
 from cicy_utils.data import LAYOUTS
-from cicy_utils.records import seed_folders, settings_fingerprint
+from cicy_utils.paper import SPLIT_SIZES
+from cicy_utils.records import LIST_SIZE, seed_folders, settings_fingerprint
+from cicy_utils.splits import SMALLEST
 
 # Types of the parameters that are None by default, where the notebook itself does not tell.
 OPTIONAL = {
@@ -36,6 +39,21 @@ OPTIONAL = {
     "RESULTS": str,
     "RUN_DIR": str,
 }
+# Whole numbers that mean something, the first and the last, besides those of ``TrainConfig``.
+RANGES = {
+    "SUBSET": (SMALLEST, LIST_SIZE),
+    "BASELINE_SUBSET": (SMALLEST, LIST_SIZE),
+    "BASELINE_TRAIN": (1, math.inf),
+    "SPLIT_SEED": (0, LARGEST_SEED),
+    "ROUNDS": (1, math.inf),
+    "TRIALS": (1, math.inf),
+    "PART": (1, SPLIT_SIZES["72"]["test"]),
+    "PART_SEED": (0, math.inf),
+}
+OF_THE_LIST = ("SUBSET", "BASELINE_SUBSET")  # only of our own is it known how long it is
+SHAPE = ("HIDDEN_SIZE", "NUM_LAYERS", "BIDIRECTIONAL")  # of a network
+# What a scan tries, in the order of ``scan.Space``.
+SPACE = ("MODEL", "LOWEST_HIDDEN", "HIGHEST_HIDDEN", "HIDDEN_STEP", "LAYERS", "LEARNING_RATES")
 # Where and how long, not what, is computed: a run may go on with other values.
 MAY_DIFFER = ("RUN_DIR", "DEVICE", "MAX_HOURS", "TRIALS")
 TYPE_NAMES = {
@@ -170,8 +188,9 @@ def plan(
             }
             check_parameters(name, injected, defaults)
             settings = defaults | injected
+            model = variant.model and settings.get("MODEL", variant.model)
             if chosen:
-                check_values(name, settings)
+                check_values(name, settings, chosen, model)
                 _require_files(name, settings, notebooks, Path(run_dir).resolve())
             pattern = entry.variant or label
             folder = Path(run_dir).resolve() / name / pattern.format_map(_words(settings))
@@ -188,7 +207,7 @@ def plan(
                 injected,
                 settings,
                 title=f"{name}/{folder.name}" if entry.variants else name,
-                model=variant.model and settings.get("MODEL", variant.model),
+                model=model,
                 needs=needs,
                 reads=tuple(map(profiles.pattern, (*needs, *entry.after))),
                 files=entry.files,
@@ -280,22 +299,51 @@ def check_parameters(notebook: str, values: Mapping[str, Any], defaults: Mapping
             raise ValueError(f"{notebook}: {name} must not be empty")
 
 
-def check_values(notebook: str, settings: Mapping[str, Any]) -> None:
+def check_values(
+    notebook: str, settings: Mapping[str, Any], chosen: Collection[str], model: str | None = None
+) -> None:
     """Refuse values of the right type that mean nothing, so that nothing is moved away for them.
+
+    chosen: the settings from the command line; model: the network that is trained, if one is.
 
     Raises:
         ValueError: with the notebook and what is wrong.
     """
-    known = [setting.name for setting in fields(TrainConfig)]
-    given = {name: settings[name.upper()] for name in known if name.upper() in settings}
     try:
-        for seed in settings.get("SEEDS", [settings.get("SEED")]):
-            own = given | {"seed": seed}
-            recipes.config(settings.get("RECIPE", "paper"), others=settings.get("SETTINGS"), **own)
+        _check_training(settings)
+        _check_ranges(settings, chosen)
+        if model and not {"MODEL", *SHAPE}.isdisjoint(chosen):
+            from cicy_utils import models  # slow to import, as is the scan: they bring torch
+
+            models.specification(model, **{name.lower(): settings.get(name) for name in SHAPE})
+        if settings.keys() >= set(SPACE) and not set(SPACE).isdisjoint(chosen):
+            from cicy_utils import scan
+
+            scan.Space(*(settings[name] for name in SPACE))
     except ValueError as error:
         raise ValueError(f"{notebook}: {error}") from None
+
+
+def _check_training(settings: Mapping[str, Any]) -> None:
+    """ValueError where nothing can be trained by the settings, whatever the network."""
+    known = [setting.name for setting in fields(TrainConfig)]
+    given = {name: settings[name.upper()] for name in known if name.upper() in settings}
+    for seed in settings.get("SEEDS", [settings.get("SEED")]):
+        own = given | {"seed": seed}
+        recipes.config(settings.get("RECIPE", "paper"), others=settings.get("SETTINGS"), **own)
     if (layout := settings.get("LAYOUT")) not in (None, *LAYOUTS):
-        raise ValueError(f"{notebook}: LAYOUT is one of {', '.join(LAYOUTS)}, not {layout!r}")
+        raise ValueError(f"LAYOUT is one of {', '.join(LAYOUTS)}, not {layout!r}")
+
+
+def _check_ranges(settings: Mapping[str, Any], chosen: Collection[str]) -> None:
+    """ValueError where a number that was chosen is outside its ``RANGES``."""
+    for name in filter(chosen.__contains__, RANGES):
+        value, (least, most) = settings[name], RANGES[name]
+        if name in OF_THE_LIST and settings.get("SOURCE") != "bundled":
+            most = math.inf
+        if value is not None and not least <= value <= most:
+            wanted = f", at least {least}" if most == math.inf else f" from {least} to {most:,}"
+            raise ValueError(f"{name} must be a whole number{wanted}, not {value:,}")
 
 
 def _require_files(
