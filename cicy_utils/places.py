@@ -38,17 +38,24 @@ def kaggle() -> Path | None:
     return root if (root / "working").is_dir() else None
 
 
+def allowed_cores() -> frozenset[int]:
+    """The numbers of the cores of the machine that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return frozenset(os.sched_getaffinity(0))
+    return frozenset(range(os.cpu_count() or 1))
+
+
 def cores() -> int:
     """How many cores this process may use, which can be fewer than the machine has.
 
     A container may have a share of all cores instead of some of them.
     """
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    allowed = len(allowed_cores())
     try:
         quota, period = map(float, CPU_MAX.read_text(encoding="ascii").split())
     except (OSError, ValueError):  # no container, or one without a limit, which says "max"
-        return allowed or 1
-    return max(1, min(allowed or 1, math.ceil(quota / period)))
+        return allowed
+    return max(1, min(allowed, math.ceil(quota / period)))
 
 
 def attached(root: Path) -> list[Path]:

@@ -10,7 +10,9 @@ import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
+import distributed
 import psutil
 import pytest
 import trustme
@@ -18,7 +20,7 @@ from small_cluster import ENVIRONMENT, kill, processes, worker_process
 from small_project import GOOD, IMPORTS, Project, is_running, wait_for
 
 from cicy_utils.batch import __main__ as command
-from cicy_utils.batch import cluster, runner, status
+from cicy_utils.batch import attempt, cluster, runner, status
 from cicy_utils.batch.status import Status
 
 TELL = "Path(RUN_DIR, 'kernel').write_text(str(os.getpid()))"
@@ -305,6 +307,50 @@ def test_slots_are_those_of_workers_with_the_resource(two):
         assert (found.resource, found.slots()) == ("GPU", 2)
         assert set(found.neighbours().values()) == {2}
         assert list(found.executor().map(abs, [-1, 2])) == [1, 2]
+
+
+class Told:
+    """A client whose workers say which cores they may use; it counts how often it asks them."""
+
+    status = "running"
+
+    def __init__(self, workers: dict[str, tuple[str, set[int]]]):
+        self.told, self.asked = workers, []
+
+    def scheduler_info(self, n_workers: int) -> dict:
+        return {"workers": {a: {"host": host, "nthreads": 1} for a, (host, _) in self.told.items()}}
+
+    def run(self, function, workers: list[str], on_error: str) -> dict[str, frozenset[int]]:
+        self.asked += workers
+        return {address: frozenset(self.told[address][1]) for address in workers}
+
+
+def test_workers_share_the_cores_that_they_were_given_together():
+    bound = {"a": ("one", {0, 1}), "b": ("one", {2, 3})}  # by Slurm, say
+    together = {"c": ("one", {4, 5, 6}), "d": ("one", {4, 5, 6})}  # of one shell
+    client = Told(bound | together | {"e": ("two", {4, 5, 6})})
+    found = cluster.Cluster(client, None)
+    for _ in range(2):
+        assert found.neighbours() == {"a": 1, "b": 1, "c": 2, "d": 2, "e": 1}
+    assert client.asked == ["a", "b", "c", "d", "e"]
+    client.told["f"] = ("two", {4, 5, 6})
+    assert found.neighbours()["e"] == found.neighbours()["f"] == 2
+    client.run = lambda *arguments, **options: {}  # the worker is gone, or is another version's
+    client.told["g"] = ("two", {4, 5, 6})
+    assert found.neighbours()["g"] == 1
+
+
+def test_the_kernels_of_workers_that_share_some_cores_have_a_part_of_them(monkeypatch):
+    """As of two in a container that may use four of eight cores."""
+    given = {}
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(runner, "cores", lambda: 4)
+    monkeypatch.setattr(attempt, "attempt", lambda task, **options: given.update(options))
+    worker = SimpleNamespace(address="a")
+    monkeypatch.setattr(distributed, "get_worker", lambda: worker)
+    for neighbours, share in (({"a": 2, "b": 2}, "2"), ({"a": 1}, "4"), ({"b": 2}, "4")):
+        cluster._attempt("a batch", None, None, neighbours)
+        assert given["environment"] == {"OMP_NUM_THREADS": share, "MKL_NUM_THREADS": share}
 
 
 def test_a_folder_that_a_worker_does_not_see(two, tmp_path, monkeypatch):

@@ -27,6 +27,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from cicy_utils.places import allowed_cores
+
 if TYPE_CHECKING:
     from distributed import Client, Security
 
@@ -89,6 +91,7 @@ class Cluster:
 
     client: Client
     resource: str | None
+    _cores: dict[str, frozenset[int]] = field(default_factory=dict)  # by worker, told once
 
     def executor(self) -> Executor:
         """Runs functions on the workers; one whose worker died is run again by another."""
@@ -106,10 +109,8 @@ class Cluster:
         """
         if self.client.status != "running":
             raise Lost("the connection to the scheduler was lost")
-        try:
+        with _answering():
             found = self.client.scheduler_info(n_workers=-1)["workers"]
-        except (OSError, ValueError, RuntimeError) as error:
-            raise Lost(f"the scheduler does not answer ({error})") from error
         return {address: told for address, told in found.items() if self._slots(told)}
 
     def slots(self) -> int:
@@ -117,17 +118,39 @@ class Cluster:
         return sum(map(self._slots, self.workers().values()))
 
     def neighbours(self) -> dict[str, int]:
-        """Of every worker, how many tasks may run at once on its machine."""
+        """Of every worker, how many tasks may run at once on the cores that it may use.
+
+        Workers that were each given some of the cores of a machine have these for themselves;
+        those of one shell, or of one container, share what they all have.
+
+        Raises:
+            Lost: the scheduler does not answer.
+        """
         workers = self.workers()
-        machines: Counter[str] = Counter()
-        for told in workers.values():
-            machines[told["host"]] += self._slots(told)
-        return {address: machines[told["host"]] for address, told in workers.items()}
+        if new := [address for address in workers if address not in self._cores]:
+            with _answering():
+                self._cores |= self.client.run(allowed_cores, workers=new, on_error="ignore")
+        places = {
+            address: (told["host"], self._cores.get(address)) for address, told in workers.items()
+        }
+        sharing: Counter[tuple] = Counter()
+        for address, told in workers.items():
+            sharing[places[address]] += self._slots(told)
+        return {address: sharing[place] for address, place in places.items()}
 
     def _slots(self, told: Mapping[str, Any]) -> int:
         if self.resource is None:
             return told["nthreads"]
         return int(min(told["resources"].get(self.resource, 0), told["nthreads"]))
+
+
+@contextmanager
+def _answering() -> Iterator[None]:
+    """Raises ``Lost`` where the scheduler does not answer."""
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError) as error:
+        raise Lost(f"the scheduler does not answer ({error})") from error
 
 
 @contextmanager
@@ -314,12 +337,11 @@ def _attempt(
     from distributed import get_worker
 
     from cicy_utils.batch.attempt import attempt
-    from cicy_utils.batch.runner import has_cores_of_its_own, threads
+    from cicy_utils.batch.runner import threads
 
-    # A worker that was given some of the cores of its machine has them for itself. Dask lets its
-    # workers use one core for numerical work, which is meant for functions, not for kernels.
-    shares = 1 if has_cores_of_its_own() else neighbours.get(get_worker().address, 1)
-    share = threads(shares)
+    # Dask lets its workers use one core for numerical work, which is meant for functions, not for
+    # kernels.
+    share = threads(neighbours.get(get_worker().address, 1))
     return attempt(
         task,
         kernels=_kernels_of(batch),

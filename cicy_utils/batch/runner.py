@@ -311,11 +311,6 @@ def threads(jobs: int) -> str:
     return str(max(1, cores() // jobs))
 
 
-def has_cores_of_its_own() -> bool:
-    """Whether this process may use only some of the cores of its machine."""
-    return cores() < (os.cpu_count() or 1)
-
-
 def gpus() -> list[str]:
     """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
     import torch  # slow to import, needed only where several notebooks run at once
