@@ -27,8 +27,7 @@ from cicy_utils.data import load_cicy4
 from cicy_utils.stopwatch import interleaved, median, seconds
 from cicy_utils.topology import euler_numbers_batch, hodge_numbers_batch
 
-# A page is served even without a dashboard.
-HERE_ONLY = ("--host", "127.0.0.1", "--no-dashboard", "--dashboard-address", "127.0.0.1:0")
+HERE_ONLY = ("--host", cluster.LOCALHOST, *cluster.PAGE_HERE_ONLY)
 TELL = {"DASK_DISTRIBUTED__LOGGING__DISTRIBUTED": "info"}  # the addresses, whatever is configured
 START_SECONDS, STOP_SECONDS = 60, 10
 SEED = 0

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from cicy_utils.batch.tasks import Task
 
 LOCALHOST = "127.0.0.1"
+# Of a scheduler or worker: a page is served, on this machine, even without its dashboard.
+PAGE_HERE_ONLY = ("--no-dashboard", "--dashboard-address", f"{LOCALHOST}:0")
 PORT = 8786
 CONNECT_SECONDS = 10
 WORKER_SECONDS = 20  # for the first worker to come, if there is none
@@ -441,9 +443,7 @@ def start_scheduler(options: argparse.Namespace) -> None:
     except ImportError:
         raise ValueError(f"a cluster needs the package distributed; {INSTALL}") from None
     command = [sys.executable, "-m", "dask", "scheduler", "--host", options.host]
-    # It serves a page even without its dashboard.
-    command += ["--port", str(options.port), "--no-dashboard"]
-    command += ["--dashboard-address", f"{LOCALHOST}:0"]
+    command += ["--port", str(options.port), *PAGE_HERE_ONLY]
     if tls := _tls(options):
         tls.security()
         command += ["--protocol", "tls", "--tls-ca-file", str(tls.ca_file)]
