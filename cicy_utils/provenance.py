@@ -55,12 +55,20 @@ def run_label(
         else:
             words = name.replace("_", " ")
             changed.append(f"{words} {_in_words(value)} instead of {_in_words(published)}")
-    if result and (who := STOPPED_BY.get(result.stop_reason)):
-        quick.append(f"stopped by {who} after {result.epochs:,} epochs")
+    if result and (why := stopped(result.stop_reason, result.epochs)):
+        quick.append(why)
     changed += changes
     if not quick and not changed:
         return ""
     return f"{QUICK if quick else CHANGED}: {', '.join(quick + changed)}"
+
+
+def stopped(stop_reason: str | None, epochs: int | None = None) -> str:
+    """What cut a training short, and after how many epochs, in words; "" if nothing did."""
+    if stop_reason not in STOPPED_BY:
+        return ""
+    after = "" if epochs is None else f" after {epochs:,} epoch{'' if epochs == 1 else 's'}"
+    return f"stopped by {STOPPED_BY[stop_reason]}{after}"
 
 
 def _in_words(value: Any) -> str:

@@ -64,6 +64,7 @@ def test_hardware_and_seed_do_not_make_another_recipe():
             "quick run: stopped by the time limit after 7 epochs",
         ),
         (905_684, PAPER, result("interrupted"), "quick run: stopped by hand after 7 epochs"),
+        (905_684, PAPER, result("interrupted", 1), "quick run: stopped by hand after 1 epoch"),
     ],
 )
 def test_anything_else_says_what_it_is(configurations, config, outcome, label):

@@ -40,7 +40,7 @@ def test_ctrl_c_leaves_the_seeds_that_have_weights(small_list, tmp_path, monkeyp
         folders = train_two()
     assert list(folders) == done
     shown = tables.seeds(list(folders.values())).to_html()
-    assert ("stopped by hand after 1 epochs" in shown) == (last != (2, 1))
+    assert ("stopped by hand after 1 epoch" in shown) == (last != (2, 1))
     rest = train_two()
     assert list(rest) == [1, 2]
     reasons = {records.read_metrics(path)["training"]["stop_reason"] for path in rest.values()}

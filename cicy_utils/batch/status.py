@@ -19,7 +19,7 @@ from typing import Any
 
 from cicy_utils import lease
 from cicy_utils.files import write_text
-from cicy_utils.provenance import STOPPED_BY
+from cicy_utils.provenance import stopped
 from cicy_utils.records import HISTORY_FILE, METRICS_FILE, duration, found_metrics, seed_folders
 
 FILE_NAME = "status.json"
@@ -142,12 +142,7 @@ def parameters_in(metrics: Mapping[str, Any]) -> dict[str, Any]:
 def cut_short(folder: Path) -> str:
     """What stopped the training in a folder before its end, in words; "" if nothing did."""
     training = _section(found_metrics(folder), "training")
-    by = STOPPED_BY.get(training.get("stop_reason"))
-    if by is None:
-        return ""
-    if "epochs" not in training:
-        return f"stopped by {by}"
-    return f"stopped by {by} after {training['epochs']:,} epoch{'s'[: training['epochs'] != 1]}"
+    return stopped(training.get("stop_reason"), training.get("epochs"))
 
 
 def statuses(results: Path, run: str | None = None) -> Iterator[tuple[str, Path, Status]]:
