@@ -107,6 +107,28 @@ def require_same_run(path: Path, saved: dict, current: dict) -> None:
         )
 
 
+def require_plain(value: object, name: str) -> None:
+    """Refuse what would not come back as it is when a run is taken up again, or not from JSON.
+
+    Plain values are dicts with texts as keys, lists, tuples, texts, bools, Python's own numbers and
+    None. The name is that of the value, for the message.
+
+    Raises:
+        ValueError: it is something else, or holds something else.
+    """
+    if type(value) is dict and all(type(key) is str for key in value):
+        for key, item in value.items():
+            require_plain(item, f"{name}.{key}")
+    elif type(value) in (list, tuple):
+        for number, item in enumerate(value):
+            require_plain(item, f"{name}[{number}]")
+    elif value is not None and type(value) not in (str, bool, int, float):
+        raise ValueError(
+            f"{name} must be a plain value, such as a dict with texts as keys, a list, a text or a "
+            f"number of Python, not {_shown(value)} of the type {type(value).__name__}"
+        )
+
+
 def _shown(value: object) -> str:
     """A value in one line, cut where it is long, as the layers of a network of one's own are."""
     return textwrap.shorten(repr(value).replace("\\n", " "), 200, placeholder=" ...")

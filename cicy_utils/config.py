@@ -113,11 +113,13 @@ class TrainConfig:
                 continue
             if not _is_number(value) or not 0 < value < limit:
                 raise ValueError(f"{name} must be a number between 0 and {limit}, not {value!r}")
+            object.__setattr__(self, name, float(value))  # 1 is 1.0, in a fingerprint too
         for name, limit in NOT_NEGATIVE.items():
             value = getattr(self, name)
             if not _is_number(value) or not 0 <= value < limit:
                 below = "" if limit == math.inf else f" and below {limit}"
                 raise ValueError(f"{name} must be a number, at least 0{below}, not {value!r}")
+            object.__setattr__(self, name, float(value))
         for name in FLAGS:
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} must be True or False, not {getattr(self, name)!r}")
@@ -141,8 +143,12 @@ def complete(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def recipe_of(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What of saved settings is a recipe, whatever the seed and the device."""
-    return {key: value for key, value in complete(settings).items() if key not in NOT_THE_RECIPE}
+    """What of saved settings is a recipe, whatever the seed and the device.
+
+    All numbers are floats, so that what is equal has one fingerprint: records may hold 1 for 1.0.
+    """
+    saved = complete(settings)
+    return {key: _as_floats(saved[key]) for key in saved if key not in NOT_THE_RECIPE}
 
 
 def require_names(device: str, precision: str) -> None:
@@ -160,7 +166,14 @@ def _four_weights(given: object) -> tuple[float, ...]:
         raise ValueError(f"loss_weights must be four numbers, at least 0, not {given!r}")
     if not any(weights):
         raise ValueError("loss_weights must not all be 0: nothing would be learned")
-    return weights
+    return tuple(map(float, weights))
+
+
+def _as_floats(value: Any) -> Any:
+    """A setting with every number in it as a float."""
+    if isinstance(value, list | tuple):
+        return [_as_floats(item) for item in value]
+    return float(value) if _is_number(value) else value
 
 
 def _is_number(value: object) -> bool:

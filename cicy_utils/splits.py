@@ -90,7 +90,7 @@ def split_72(n: int, seed: int = 42) -> Split:
         raise ValueError(f"a split needs at least {SMALLEST} configurations, not {n}")
     rest, test = train_test_split(np.arange(n), test_size=TEST_SHARE, random_state=seed)
     train, validation = train_test_split(rest, test_size=VALIDATION_SHARE, random_state=seed)
-    return Split("72", seed, train, validation, test)
+    return Split("72", int(seed), train, validation, test)
 
 
 def split_80(n: int, seed: int = 42) -> Split:
@@ -106,7 +106,7 @@ def split_80(n: int, seed: int = 42) -> Split:
     """
     old = split_72(n, seed)
     test, joining = train_test_split(old.test, test_size=ENLARGE_SHARE, random_state=ENLARGE_SEED)
-    return Split("80", seed, np.concatenate([old.train, joining]), old.validation, test)
+    return Split("80", old.seed, np.concatenate([old.train, joining]), old.validation, test)
 
 
 def cv_folds(n: int, seed: int = 42) -> tuple[Split, ...]:
@@ -122,6 +122,6 @@ def cv_folds(n: int, seed: int = 42) -> tuple[Split, ...]:
     old = split_72(n, seed)
     pool = np.concatenate([old.train, old.validation])
     return tuple(
-        Split(f"fold-{fold}", seed, pool[train], pool[validation], old.test)
+        Split(f"fold-{fold}", old.seed, pool[train], pool[validation], old.test)
         for fold, (train, validation) in enumerate(KFold(FOLDS, shuffle=False).split(pool))
     )

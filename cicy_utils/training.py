@@ -146,8 +146,9 @@ def fit(
         ValueError: the folder holds a run with another model, data, split, recipe or, if they
             were trained before, other weights to start from; or they were trained on some
             configuration that is now to validate or test them; or the split does not fit the
-            data; or device or precision are not to be had here; or targets are to be scaled, or
-            the optimizer is to be Muon, and the model cannot.
+            data; or the model's settings are no plain values; or device or precision are not to
+            be had here; or targets are to be scaled, or the optimizer is to be Muon, and the model
+            cannot.
         lease.Held: another process trains in the folder.
         FloatingPointError: a loss is infinite or not a number; the files of the run stay as they
             were last saved, with numbers only.
@@ -634,11 +635,15 @@ def run_identity(model: nn.Module, data: Cicy4, split: Split, config: TrainConfi
     It is stored with state and weights.
 
     Raises:
-        ValueError: the split does not fit the data.
+        ValueError: the split does not fit the data, or something is no plain value, as may be in
+            the settings of a network of one's own.
     """
     own = {"name": type(model).__name__, "layers": repr(model)}
     settings = getattr(model, "settings", own)
-    return {"model": settings} | recipe_identity(data, split, config)
+    identity = {"model": settings} | recipe_identity(data, split, config)
+    for name, value in identity.items():
+        checkpoint.require_plain(value, name)
+    return identity
 
 
 def recipe_identity(data: Cicy4, split: Split, config: TrainConfig) -> dict:

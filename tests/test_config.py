@@ -1,11 +1,12 @@
 """Settings of a training."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
 
-from cicy_utils.config import TrainConfig
+from cicy_utils.config import NOT_NEGATIVE, POSITIVE, TrainConfig, recipe_of
 
 
 @pytest.mark.parametrize(
@@ -75,3 +76,34 @@ def test_the_defaults_are_the_papers_and_unknown_settings_are_errors():
 
 def test_integers_of_numpy_become_plain_ones():
     assert type(TrainConfig(max_epochs=np.int64(5)).max_epochs) is int
+
+
+def test_numbers_become_floats_of_python():
+    names = [*POSITIVE, *NOT_NEGATIVE]
+    halves, weights = dict.fromkeys(names, np.float64(0.5)), [1, np.float64(1), 2, 8]
+    config = TrainConfig(**halves, loss_weights=weights)
+    assert {type(getattr(config, name)) for name in names} == {float}
+    assert {type(weight) for weight in config.loss_weights} == {float}
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"weight_decay": 0}, {"weight_decay": 0.0}),
+        ({"loss_weights": [1, 1, 1, 1]}, {}),
+        ({"loss_weights": (1, 1, 2, 8)}, {"loss_weights": (1.0, 1.0, 2.0, 8.0)}),
+    ],
+)
+def test_equal_settings_are_told_alike(one, other):
+    one, other = (json.dumps(dataclasses.asdict(TrainConfig(**given))) for given in (one, other))
+    assert one == other
+
+
+def test_a_recipe_saved_with_integers_is_that_of_floats():
+    saved = {"loss_weights": [1, 1, 2, 8], "weight_decay": 0, "clip_norm": None, "seed": 7}
+    config = TrainConfig(loss_weights=(1, 1, 2, 8), weight_decay=0)
+    told = recipe_of(dataclasses.asdict(config))
+    assert json.dumps(recipe_of(saved)) == json.dumps(told)
+    assert told["loss_weights"] == [1, 1, 2, 8]
+    assert told["shuffle"] is False
+    assert told["clip_norm"] is None

@@ -139,6 +139,16 @@ def test_folds_of_another_network_layout_or_recipe_are_not_mixed_in(folder, tmp_
     assert list(cross_validation.finished(tmp_path / "fold-0")) == [tmp_path / "fold-0"]
 
 
+def test_a_fold_whose_settings_were_saved_as_integers_belongs_to_the_others(folder, tmp_path):
+    for name in ("fold-0", "fold-1"):
+        shutil.copytree(folder / name, tmp_path / name)
+    record = records.read_metrics(tmp_path / "fold-1")
+    integers = {"huber_delta": 1, "averaging": 0, "loss_weights": [1, 1, 1, 1]}
+    record["settings"] |= integers
+    records.write_metrics(tmp_path / "fold-1", **record)
+    assert len(cross_validation.finished(tmp_path / "fold-0")) == 2
+
+
 def test_another_run_of_this_fold_is_left_out(folder, tmp_path):
     again = [tmp_path / "fold-0", tmp_path / "fold-0-again"]
     for other in again:

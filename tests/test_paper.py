@@ -231,6 +231,20 @@ def test_seeds_machines_and_the_two_test_sets_can_be_compared(tmp_path):
     assert paper.comparable(found) == [found]
 
 
+def test_a_setting_saved_as_an_integer_is_that_of_a_float(tmp_path):
+    given = {"weight_decay": 0, "loss_weights": [1, 1, 2, 8]}
+    floats = {"weight_decay": 0.0, "loss_weights": [1.0, 1.0, 2.0, 8.0]}
+    found = collected(
+        tmp_path,
+        run_folder.record("LSTM-448", settings=given),
+        run_folder.record("LSTM-448", settings=floats),
+    )
+    assert paper.comparable(found) == [found]
+    other = floats | {"loss_weights": [1, 1, 2, 4]}
+    found += [run_folder.record("LSTM-448", settings=other) | {"kind": "model"}]
+    assert [len(group) for group in paper.comparable(found)] == [2, 1]
+
+
 def test_published_shares_are_numbers_of_configurations():
     """A wrong digit would make a fraction of a configuration; some have two decimals only."""
     for (name, split), row in paper.published().iterrows():

@@ -66,6 +66,12 @@ def test_a_seed_gives_one_split():
     assert not set(split_72(1000, seed=7).fingerprints.values()) & set(other.values())
 
 
+def test_a_seed_of_numpy_becomes_a_plain_one():
+    splits = [make(50, np.int64(7)) for make in (split_72, split_80)]
+    assert {type(split.seed) for split in (*splits, *cv_folds(50, np.int64(7)))} == {int}
+    assert splits[0].fingerprints == split_72(50, 7).fingerprints
+
+
 def test_fingerprints_tell_the_order_apart():
     indices = np.arange(5)
     one = Split("x", 0, indices, indices, indices[::-1])

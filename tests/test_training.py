@@ -804,6 +804,36 @@ def test_another_recipe_model_data_or_split_is_refused(data, split, tmp_path):
             fit(*arguments, tmp_path)
 
 
+def test_a_run_with_numbers_of_numpy_goes_on(data, tmp_path):
+    split, rate = split_72(len(data), np.int64(7)), np.logspace(-3, -2, 2)[0]
+    for _ in range(2):
+        result = fit(small_model(), data, split, config(learning_rate=rate), tmp_path)
+    assert result.stop_reason == "max_epochs"
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({"width": np.float64(3)}, r"model\.width must be a plain value.* np\.float64\(3\.0\)"),
+        ({"layers": [1, (np.int64(2),)]}, r"model\.layers\[1\]\[0\] must .* of the type int64"),
+        ({"head": {1: "linear"}}, r"model\.head must .* of the type dict"),
+        ({"kind": nn.ReLU}, r"model\.kind must .* of the type type"),
+    ],
+)
+def test_settings_that_are_no_plain_values_are_refused_before_the_training(
+    data, split, tmp_path, settings, why
+):
+    network = Recorder()
+    network.settings = {"name": "mine"} | settings
+    with pytest.raises(ValueError, match=why):
+        fit(network, data, split, config(), tmp_path / "run")
+    assert not network.seen
+    assert not (tmp_path / "run").exists()
+    network.settings = {"name": "mine", "sizes": (1, 2.0), "more": {"bias": True, "last": None}}
+    for _ in range(2):
+        fit(network, data, split, config(), tmp_path / "run")
+
+
 def test_a_run_from_before_there_was_a_choice_of_optimizers_goes_on(data, split, tmp_path):
     fit(small_model(), data, split, config(max_epochs=1), tmp_path)
     state = checkpoint.load_state(tmp_path / "checkpoint.pt")
