@@ -35,16 +35,22 @@ def load_state(path: Path) -> dict:
 
     Raises:
         FileNotFoundError: there is no such file.
+        OSError: it cannot be read.
         ValueError: the file is damaged or is no training state.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no training state {path}")
     refusal = f"{path} is damaged or is no training state; delete it to train from the beginning"
+    # Through memory: what goes wrong after the reading is then the content's fault.
+    content = io.BytesIO(Path(path).read_bytes())
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(content) as archive:
             if archive.testzip():  # torch does not look at the checksums
                 raise ValueError(refusal)
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        content.seek(0)
+        state = torch.load(content, map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise
     except Exception as error:  # damage can lead to any
         raise ValueError(refusal) from error
     if not isinstance(state, dict):
@@ -67,6 +73,7 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict]:
 
     Raises:
         FileNotFoundError: there is no such file.
+        OSError: it cannot be read.
         ValueError: the file is damaged, or has not the metadata of this package.
     """
     if not Path(path).is_file():
@@ -74,11 +81,14 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict]:
             f"there is no weights file {path}: train the model first, or name a folder of "
             "results/reference that has one"
         )
+    content = Path(path).read_bytes()
     try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-            return weights, json.loads(file.metadata()[METADATA_KEY])
-    except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        weights = safetensors.torch.load(content)
+        # The length of the header, in eight bytes, and the header; safetensors gives it of files
+        # only, and takes every error of the disk for damage or a missing file.
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        return weights, json.loads(header["__metadata__"][METADATA_KEY])
+    except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{path} is damaged or was not written by this package; train the model again"
         ) from error

@@ -1,10 +1,13 @@
-from pathlib import PurePosixPath
+import errno
+from pathlib import Path, PurePosixPath
 
 import pytest
 import safetensors.torch
 import torch
 
 from cicy_utils import checkpoint
+
+UNREADABLE = Path("/proc/self/mem")  # its first byte cannot be read, as on a disk that fails
 
 
 def test_state_comes_back_as_it_was(tmp_path):
@@ -50,6 +53,25 @@ def test_a_state_that_would_run_code_is_refused(tmp_path):
     path = tmp_path / "checkpoint.pt"
     torch.save({"weights": PurePosixPath("folder")}, path)
     with pytest.raises(ValueError, match=r"checkpoint.pt is damaged or is no training state"):
+        checkpoint.load_state(path)
+
+
+@pytest.mark.skipif(not UNREADABLE.is_file(), reason="there is no file that cannot be read")
+@pytest.mark.parametrize("load", [checkpoint.load_state, checkpoint.load_weights])
+def test_what_cannot_be_read_is_not_called_damaged(load):
+    with pytest.raises(OSError) as error:
+        load(UNREADABLE)
+    assert error.value.errno == errno.EIO
+
+
+def test_a_state_for_which_there_is_no_memory_is_not_called_damaged(tmp_path, monkeypatch):
+    def load(*_, **__):
+        raise MemoryError
+
+    path = tmp_path / "checkpoint.pt"
+    checkpoint.save_state(path, {})
+    monkeypatch.setattr(torch, "load", load)
+    with pytest.raises(MemoryError):
         checkpoint.load_state(path)
 
 
