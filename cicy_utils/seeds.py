@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cicy_utils import evaluation, models, recipes, records
+from cicy_utils import checkpoint, evaluation, models, places, recipes, records
 from cicy_utils.config import TrainConfig
 from cicy_utils.data import Cicy4
 from cicy_utils.devices import resolve_device
@@ -40,18 +42,19 @@ def train(
 
     On a GPU the trainings run side by side, elsewhere one after the other. Ctrl-C ends those at
     work and lets no other begin; called again, all go on. A loss that is no number and a time
-    limit that came too early keep one seed from having weights, but not the others.
+    limit that came too early keep one seed from having weights, but not the others. ``max_hours``
+    is the time of all together: when it is up no other begins.
 
     name, shape: as of ``models.build_model``; config: with any seed; run_dir: of the first seed,
-    see ``records.seed_folders``, whose result is returned, without what Ctrl-C has kept from
-    having any weights; recipe: the one in ``recipes.RECIPES`` that config follows; start: weights
-    to go on from, the same for every seed, instead of fresh ones.
+    see ``records.seed_folders``, whose result is returned, without what Ctrl-C or the time limit
+    has kept from having any weights; recipe: the one in ``recipes.RECIPES`` that config follows;
+    start: weights to go on from, the same for every seed, instead of fresh ones.
 
     Raises:
         ValueError, lease.Held: as of ``training.fit``, before anything is trained; or start holds
             another network than the one asked for.
-        FloatingPointError, OutOfTime: as of ``training.fit``, when all others are evaluated.
-        KeyboardInterrupt: there are no weights of the first seed.
+        FloatingPointError: as of ``training.fit``, when all others are evaluated.
+        OutOfTime, KeyboardInterrupt: there are no weights of the first seed.
     """
     folders = records.seed_folders(run_dir, seeds)
     runs = []
@@ -67,9 +70,13 @@ def train(
     expected = recipes.expected(recipe, name)
     if start is not None:
         expected["changes"].append(f"started from {start.name}")
+    allowed = places.training_hours(config.max_hours)
+    deadline = math.inf if allowed is None else time.monotonic() + allowed * 3600
     done, failures = {}, []
     for first in range(0, len(runs), at_once):
         group = runs[first : first + at_once]
+        if first and deadline < math.inf:
+            group = _within(deadline - time.monotonic(), group)
         outcomes = try_many(group)
         for run, result in zip(group, outcomes, strict=True):
             if not isinstance(result, FitResult):
@@ -80,7 +87,7 @@ def train(
                 run.model,
                 data,
                 split,
-                run.config,
+                replace(run.config, max_hours=config.max_hours),  # not what was left of it
                 result,
                 run.run_dir,
                 notebook=notebook,
@@ -91,9 +98,29 @@ def train(
         if any(map(_by_hand, outcomes)):
             break
     for failure in failures:
-        if seeds[0] not in done or not isinstance(failure, KeyboardInterrupt):
+        if seeds[0] not in done or isinstance(failure, FloatingPointError):
             raise failure
     return done
+
+
+def _within(seconds: float, runs: Sequence[Run]) -> list[Run]:
+    """The runs with what is left of the time as their limit.
+
+    Without any, what has begun may have a result, and takes a step at most; no other begins.
+    """
+    waiting = []
+    if seconds <= 0:
+        waiting = [r.run_dir for r in runs if not (r.run_dir / checkpoint.STATE_FILE).exists()]
+    if waiting:
+        names = ", ".join(folder.name for folder in waiting)
+        how = places.how_to_go_on() or "run this again to go on"
+        print(f"there is no time left to begin {names}; {how}", flush=True)
+    hours = max(seconds, 0.001) / 3600  # a limit is not 0
+    return [
+        replace(run, config=replace(run.config, max_hours=hours))
+        for run in runs
+        if run.run_dir not in waiting
+    ]
 
 
 def _by_hand(outcome: FitResult | NoResult) -> bool:

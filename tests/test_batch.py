@@ -25,6 +25,7 @@ from cicy_utils.batch import (
     cluster,
     doctor,
     estimate,
+    execution,
     folders,
     page,
     profiles,
@@ -638,6 +639,19 @@ def write_metrics(folder: Path, at: float, **metrics) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "metrics.json").write_text(json.dumps(metrics))
     os.utime(folder / "metrics.json", (at, at))
+
+
+def test_a_seed_for_which_no_time_was_left_is_no_failure(tmp_path):
+    plan = {"only": ["10"], "overrides": {"SEEDS": "[7, 8]", "LAYOUT": "stored"}}
+    (task,) = tasks.plan("smoke", tmp_path / "run", ROOT / "notebooks", **plan)
+    before = dict.fromkeys(task.folders)
+    finish(task, 1.0)
+    assert execution._missing_results(task, before) == []
+    for folder, state in zip(task.folders[::-1], ("partial", "failed"), strict=True):
+        (folder / "metrics.json").unlink()
+        error = execution._missing_results(task, before)
+        assert attempt._verdict(task, error, Kernels())[0] == state
+        assert ("no time was left for " + folder.name in error[0]) == (state == "partial")
 
 
 def test_a_task_is_done_when_all_its_seeds_are(tmp_path):

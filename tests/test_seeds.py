@@ -1,16 +1,17 @@
 """Several trainings of one model: what ends one of them, and what that means for the others."""
 
 import signal
+import time
 from dataclasses import replace
 
 import pytest
 import torch
 
-from cicy_utils import lease, recipes, records, seeds, tables
+from cicy_utils import lease, places, recipes, records, seeds, steps, tables
 from cicy_utils.models import build_model
 from cicy_utils.progress import Progress
 from cicy_utils.splits import split_72
-from cicy_utils.training import TrainConfig
+from cicy_utils.training import OutOfTime, TrainConfig
 
 CONFIG = TrainConfig(max_epochs=1, batch_size=16, device="cpu")
 
@@ -137,3 +138,43 @@ def test_a_label_names_the_layout_that_a_recipe_does_not_have(
     label = records.read_metrics(tmp_path / "seed-1")["label"]
     words += ", hidden size 3 instead of 448"
     assert label == f"quick run: 50 of 905,684 configurations, at most 1 epoch{words}"
+
+
+@pytest.fixture
+def clock(monkeypatch) -> list[float]:
+    """A clock that only trainings move: a second for every step."""
+    seconds, take = [0.0], steps.TrainStep.__call__
+
+    def step(self, batch):
+        seconds[0] += 1.0
+        take(self, batch)
+
+    monkeypatch.setattr(steps.TrainStep, "__call__", step)
+    monkeypatch.setattr(time, "monotonic", lambda: seconds[0])
+    return seconds
+
+
+def test_the_time_limit_is_that_of_all_seeds_together(
+    small_list, tmp_path, monkeypatch, clock, capsys
+):
+    """Three steps an epoch, two epochs a seed; a call ends with the first step beyond 7 seconds."""
+    recipe = replace(CONFIG, max_epochs=2, max_hours=7 / 3600)
+    seen, told = [], []
+    for _ in range(3):
+        found = train(small_list, tmp_path, [1, 2, 3], recipe)
+        done = {seed: records.read_metrics(folder) for seed, folder in found.items()}
+        seen.append((clock[0], {s: record["training"]["epochs"] for s, record in done.items()}))
+        told.append("no time left to begin seed-3; run this again" in capsys.readouterr().out)
+    assert seen == [(8.0, {1: 2}), (16.0, {1: 2, 2: 2, 3: 1}), (18.0, {1: 2, 2: 2, 3: 2})]
+    assert told == [True, False, False]
+    assert {record["settings"]["max_hours"] for record in done.values()} == {7 / 3600}
+    monkeypatch.setattr(places, "training_hours", lambda _: 0.0)
+    assert train(small_list, tmp_path, [1, 2, 3, 4], recipe) == found
+    assert not (tmp_path / "seed-4").exists()
+
+
+def test_a_time_limit_before_the_first_seed_has_weights_says_so(small_list, tmp_path, clock):
+    recipe = replace(CONFIG, max_hours=1 / 3600)
+    with pytest.raises(OutOfTime, match=r"before the first epoch in .*seed-1 was finished"):
+        train(small_list, tmp_path, [1, 2], recipe)
+    assert not (tmp_path / "seed-2").exists()

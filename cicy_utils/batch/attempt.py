@@ -12,11 +12,10 @@ from dataclasses import dataclass
 
 from cicy_utils import lease
 from cicy_utils.batch import folders
-from cicy_utils.batch.execution import Kernels, execute, own_event_loop
+from cicy_utils.batch.execution import OUT_OF_TIME, Kernels, execute, own_event_loop
 from cicy_utils.batch.status import Status, cut_short
 from cicy_utils.batch.tasks import Task
 
-OUT_OF_TIME = "OutOfTime: "  # a training whose time limit came before there was anything to use
 HELD = "held"
 
 

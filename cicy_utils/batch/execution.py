@@ -39,6 +39,7 @@ DRAFT_FILE = ".running.ipynb"
 KERNEL_START_SECONDS = 120
 ERROR_LINES = 6  # of a traceback, its last ones
 SAVE_SECONDS = 5  # for a training to finish its step and write its state
+OUT_OF_TIME = "OutOfTime: "  # a training whose time limit came before there was anything to use
 
 KERNEL_ENVIRONMENT = {
     "CICY_BATCH": "1",  # plain lines of progress instead of bars
@@ -262,6 +263,8 @@ def _missing_results(task: Task, before: Mapping[Path, tuple | None]) -> list[st
     before: what ``_written`` said of them then.
     """
     for folder, settings in task.expected.items():
+        if folder != task.run_dir and not (folder / METRICS_FILE).exists():
+            return [f"{OUT_OF_TIME}no time was left for {folder.name}"]  # see ``seeds.train``
         fault = fault_of_results(folder, task.fingerprint, settings)
         if not fault and _written(folder / METRICS_FILE) == before[folder]:
             fault = f"{METRICS_FILE} is that of an earlier run"
