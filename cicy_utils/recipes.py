@@ -278,7 +278,8 @@ def explore(
 
     Returns:
         One row for each candidate and seed: candidate, seed, accuracy_h11, ... accuracy_h22 and
-        accuracy_all (percent of the validation set, raw), seconds (of its training).
+        accuracy_all (percent of the validation set, raw), seconds (of its training); all of these
+        NaN where the training has diverged.
     """
     from cicy_utils import data, metrics, models, splits, training
 
@@ -288,25 +289,33 @@ def explore(
     if not 0 < subset <= len(known):
         raise ValueError(f"an exploration has 1 to {len(known):,} configurations, not {subset:,}")
     chosen = np.sort(known[:subset])
+    layouts = {candidate.recipe.layout for candidate in candidates.values()}
+    lists = {layout: data.load_cicy4(layout=layout, subset=chosen) for layout in layouts}
+    split = splits.split_72(subset)
     rows = []
     for seed in seeds:
         for name, candidate in candidates.items():
             recipe, shape = candidate.recipe, dict(candidate.shape)
             if hidden_size is not None:
                 shape["hidden_size"] = hidden_size
-            cicy4 = data.load_cicy4(layout=recipe.layout, subset=chosen)
-            split = splits.split_72(len(cicy4))
+            cicy4 = lists[recipe.layout]
             cut = {"precision": precision, **recipe.settings, "max_epochs": epochs, "seed": seed}
             network = models.build_model(model, **shape, seed=seed)
             tried = "".join(c if c.isalnum() else "_" for c in f"{name} ({kind})")
             place = folder / model / tried / f"seed-{seed}"
-            result = training.fit(network, cicy4, split, training.TrainConfig(**cut), place)
+            row = {"candidate": name, "seed": seed}
+            try:
+                result = training.fit(network, cicy4, split, training.TrainConfig(**cut), place)
+            except FloatingPointError as error:  # the others can still be compared
+                rows.append(row | dict.fromkeys((*EVERY_ACCURACY, "seconds"), np.nan))
+                print(f"{name}, seed {seed}: {error}", flush=True)
+                continue
             if result.interrupted or result.stop_reason not in training.STOPPED_FOR_GOOD:
                 raise KeyboardInterrupt  # called again, it goes on; half a training tells nothing
             predicted = training.predict(network, cicy4.matrices[split.validation])
             table = metrics.evaluate(predicted, cicy4.hodge[split.validation])
             measures = {key: table.loc["raw", key] for key in EVERY_ACCURACY}
-            rows.append({"candidate": name, "seed": seed, **measures, "seconds": result.seconds})
+            rows.append(row | measures | {"seconds": result.seconds})
             print(f"{name}, seed {seed}: {measures['accuracy_h11']:.1f} % of h11", flush=True)
     return pd.DataFrame(rows)
 
@@ -315,27 +324,28 @@ def summary(trials: pd.DataFrame) -> pd.DataFrame:
     """Mean over the seeds for every candidate, in the order of its mean over h11, h21, h31, h22.
 
     Columns besides: seeds (how many), mean (of the four accuracies) and spread (of that mean over
-    the seeds: the highest less the lowest).
+    the seeds: the highest less the lowest). Where a seed has diverged all but their number is NaN.
     """
     trials = trials.assign(mean=trials[ACCURACIES].mean(axis=1))
     groups = trials.groupby("candidate", sort=False)
-    table = groups[[*EVERY_ACCURACY, "mean", "seconds"]].mean()
-    table["spread"] = groups["mean"].max() - groups["mean"].min()
+    table = groups[[*EVERY_ACCURACY, "mean", "seconds"]].agg(lambda each: each.mean(skipna=False))
+    table["spread"] = groups["mean"].agg(lambda each: np.ptp(each.to_numpy()))
     table["seeds"] = groups.size()
     return table.sort_values("mean", ascending=False)
 
 
 def markdown(trials: pd.DataFrame) -> str:
-    """The summary as a Markdown table, accuracies in percent."""
+    """The summary as a Markdown table, accuracies in percent, "–" where a seed has diverged."""
     heads = ["recipe", *HODGE_NAMES, "all four", "mean of the four", "spread", "seeds"]
     rows = [
         [
             name,
-            *(f"{row[key]:.1f}" for key in (*EVERY_ACCURACY, "mean", "spread")),
+            *(f"{value:.1f}" for value in row[[*EVERY_ACCURACY, "mean", "spread"]]),
             f"{row['seeds']:.0f}",
         ]
         for name, row in summary(trials).iterrows()
     ]
+    rows = [["–" if cell == "nan" else cell for cell in row] for row in rows]
     return markdown_table(heads, rows, words=["recipe"])
 
 

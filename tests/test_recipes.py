@@ -4,6 +4,7 @@ import signal
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from cicy_utils import data, metrics, models, paper, provenance, recipes, splits, training
 from cicy_utils.config import PAPER_RECIPE, TrainConfig
@@ -189,6 +190,29 @@ def test_the_summary_is_over_the_seeds_best_first():
     assert table.index.tolist() == ["b", "a"]
     assert table.loc["a", ["mean", "spread", "seeds", "seconds"]].tolist() == [12.5, 5.0, 2, 2.0]
     assert recipes.markdown(pd.DataFrame(rows)).splitlines()[3].startswith("| a | 20.0 | 10.0 |")
+
+
+def test_a_candidate_that_diverges_leaves_the_others_explored(tmp_path, monkeypatch, capsys):
+    build, load, built, loaded = models.build_model, data.load_cicy4, [], []
+
+    def third_is_broken(*arguments, **options):
+        built.append(build(*arguments, **options))
+        if len(built) == 3:
+            torch.nn.init.constant_(built[-1].head[1].bias, torch.nan)
+        return built[-1]
+
+    monkeypatch.setattr(models, "build_model", third_is_broken)
+    monkeypatch.setattr(data, "load_cicy4", lambda **o: loaded.append(o["layout"]) or load(**o))
+    fast = {name: CANDIDATES["LSTM-448"][name] for name in ("fast", "fast, batch 64")}
+    trials = recipes.explore(fast, [1, 2], tmp_path, hidden_size=4, subset=200, epochs=1)
+    assert loaded == ["zeros-first"]
+    assert trials.isna().any(axis=1).tolist() == [False, False, True, False]
+    assert "fast, seed 2: the training loss became nan" in capsys.readouterr().out
+    table = recipes.summary(trials)
+    assert table.index.tolist() == ["fast, batch 64", "fast"]
+    assert table.loc["fast"].drop("seeds").isna().all()
+    assert table.loc["fast, batch 64"].notna().all()
+    assert recipes.markdown(trials).splitlines()[-1] == "| fast | – | – | – | – | – | – | – | 2 |"
 
 
 def test_an_exploration_sees_the_training_set_only(monkeypatch, tmp_path):
