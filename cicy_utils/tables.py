@@ -340,7 +340,8 @@ def largest_errors(
     data: the list that the indices of the predictions belong to.
     """
     rounded = metrics.decode(predictions.predictions, "raw")
-    squares = (rounded[:, H22] - predictions.labels[:, H22].astype(np.int64)) ** 2
+    errors = rounded[:, H22] - predictions.labels[:, H22]
+    squares = errors.astype(float) ** 2  # the sum of some is no 64-bit integer
     farthest = np.argsort(-squares, kind="stable")[: min(count, np.count_nonzero(squares))]
     shares = 100 * squares[farthest] / max(squares.sum(), 1)
     table = pd.DataFrame(

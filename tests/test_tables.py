@@ -47,6 +47,11 @@ def test_largest_errors_where_there_are_few_or_none(cicy4):
     assert len(tables.largest_errors(answers([0, 5, 0]), cicy4, count=1).data) == 1
 
 
+def test_shares_of_errors_that_no_integer_holds_the_squares_of(cicy4):
+    shown = tables.largest_errors(answers([2e9, -2e9, 2e9]), cicy4).data
+    assert shown["share (%)"].tolist() == pytest.approx([100 / 3] * 3)
+
+
 def test_the_label_stands_in_every_caption(cicy4):
     assert (
         "<b>quick run</b>" in tables.largest_errors(answers([1, 2, 3]), cicy4, "quick run").caption
