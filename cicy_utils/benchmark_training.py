@@ -37,6 +37,7 @@ EPOCHS = 2  # the last is timed: the first warms up
 WARM_UP_BATCHES = 3
 FULL_EPOCH = SPLIT_SIZES["72"]["train"]
 SIDE_BY_SIDE = 4
+PRODUCTS = 10  # the best of them tells the peak
 SEED = 0
 
 
@@ -516,7 +517,7 @@ def list_bytes(data: Cicy4) -> int:
     return data.matrices.nbytes + data.hodge.nbytes
 
 
-def matrix_product_peak(device: str, precision: str, side: int, repeats: int = 10) -> float:
+def matrix_product_peak(device: str, precision: str, side: int) -> float:
     """Floating-point operations per second of the best of some products of square matrices."""
     place = torch.device(device)
     kind = torch.bfloat16 if precision == "bfloat16" else torch.float32
@@ -524,7 +525,7 @@ def matrix_product_peak(device: str, precision: str, side: int, repeats: int = 1
     left, right = (torch.randn(side, side, generator=generator).to(place, kind) for _ in range(2))
     best = np.inf
     with devices.matrix_precision(precision):
-        for _ in range(repeats):
+        for _ in range(PRODUCTS):
             _synchronise(place)
             start = time.perf_counter()
             left @ right

@@ -61,7 +61,7 @@ def published() -> pd.DataFrame:
 
 
 def beside_ours(model: str, metrics: dict[str, Any], split: int = 72) -> pd.DataFrame:
-    """Published, ours and the difference (ours less published), raw decoding of the test part.
+    """Published and ours, in the raw decoding of the test part.
 
     metrics: the section of that name in metrics.json. Rows: accuracy (percent), MSE, MAE and R2
     of every Hodge number, the last three also as a mean. Published is NaN for what is not.
@@ -69,12 +69,11 @@ def beside_ours(model: str, metrics: dict[str, Any], split: int = 72) -> pd.Data
     theirs, ours = _counterpart(model, split), metrics["test"]["raw"]
     rows = [f"{measure}_{name}" for measure in MEASURES for name in (*HODGE_NAMES, "mean")]
     rows.remove("accuracy_mean")
-    table = pd.DataFrame(
+    return pd.DataFrame(
         {"published": theirs.reindex(rows), "ours": [ours[row] for row in rows]},
         index=rows,
         dtype=float,
     )
-    return table.assign(difference=table["ours"] - table["published"])
 
 
 def headline(model: str, metrics: dict[str, Any], split: int = 72) -> pd.DataFrame:

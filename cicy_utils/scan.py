@@ -39,6 +39,7 @@ STUDY_FILE = "study.journal"
 TRIALS_FILE = "trials.csv"
 TRIALS_FOLDER = "trials"
 STARTUP_TRIALS = 4  # without pruning: their median is what the others are compared with
+MOST_CURVES = 5  # in a figure
 WARMUP_SHARE = 10  # pruning starts after this fraction (1/10) of the epochs
 COLUMNS = ["trial", "state", "hidden_size", "num_layers", "learning_rate", "seed", "weights",
            "best_validation_loss", "best_epoch", "epochs", "seconds"]  # fmt: skip
@@ -260,14 +261,12 @@ def ranked(trials: pd.DataFrame) -> pd.DataFrame:
     return table.rename(columns=lambda name: name.replace("num_", "").replace("_", " "))
 
 
-def best_curves(
-    trials: pd.DataFrame, study_dir: Path | str, most: int = 5
-) -> list[tuple[str, pd.DataFrame]]:
+def best_curves(trials: pd.DataFrame, study_dir: Path | str) -> list[tuple[str, pd.DataFrame]]:
     """Names and histories of the best finished trials, for ``plots.loss_curves``."""
     finished = trials[trials["state"] == "finished"].sort_values("best_validation_loss")
     return [
         (f"{row.hidden_size} (trial {row.trial})", _history(trial_folder(study_dir, row.trial)))
-        for row in finished[:most].itertuples()
+        for row in finished[:MOST_CURVES].itertuples()
     ]
 
 

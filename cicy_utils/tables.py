@@ -52,6 +52,7 @@ STOP_REASONS = {
 ERRORS = [-1, 0, 1, 2, 5, 10, 20, 50, float("inf")]
 ERROR_NAMES = ["right", "1", "2", "3 to 5", "6 to 10", "11 to 20", "21 to 50", "more than 50"]
 H22 = HODGE_NAMES.index("h22")
+FARTHEST = 10  # test configurations in the table of the largest errors
 NOTATION_WIDTH = 40  # characters of a configuration matrix in a table
 LABEL_WIDTH = 100  # characters; a caption does not wrap by itself, tables are narrow
 CSS = [
@@ -104,7 +105,6 @@ def headline(record: dict[str, Any]) -> Styler:
 def beside_paper(record: dict[str, Any]) -> Styler:
     """Accuracy, MSE, MAE and R2 of the test part: published, ours, and the constant prediction."""
     table = paper.beside_ours(record["model"], record["metrics"], paper.key(record)[1])
-    table = table[["published", "ours"]]
     table["constant"] = pd.Series(record["metrics"]["constant"]["raw"])
     names = {"accuracy": "accuracy (%)", "mse": "MSE", "mae": "MAE", "r2": "R<sup>2</sup>"}
     table.index = pd.MultiIndex.from_tuples(row.split("_") for row in table.index)
@@ -332,9 +332,7 @@ def misses(predictions: Predictions, label: str = "") -> Styler:
     return style(table, "Test configurations by size of the error", label)
 
 
-def largest_errors(
-    predictions: Predictions, data: Cicy4, label: str = "", *, count: int = 10
-) -> Styler:
+def largest_errors(predictions: Predictions, data: Cicy4, label: str = "") -> Styler:
     """The test configurations farthest off in h22, and their shares of its mean squared error.
 
     data: the list that the indices of the predictions belong to.
@@ -342,7 +340,7 @@ def largest_errors(
     rounded = metrics.decode(predictions.predictions, "raw")
     errors = rounded[:, H22] - predictions.labels[:, H22]
     squares = errors.astype(float) ** 2  # the sum of some is no 64-bit integer
-    farthest = np.argsort(-squares, kind="stable")[: min(count, np.count_nonzero(squares))]
+    farthest = np.argsort(-squares, kind="stable")[: min(FARTHEST, np.count_nonzero(squares))]
     shares = 100 * squares[farthest] / max(squares.sum(), 1)
     table = pd.DataFrame(
         {

@@ -280,7 +280,8 @@ def test_readers_see_the_best_first(data, split, tmp_path, monkeypatch):
     shown = scan.ranked(table)
     assert shown["best validation loss"].is_monotonic_increasing
     assert (shown["minutes"] == 2 / 60).all()
-    curves = scan.best_curves(table, tmp_path, most=3)
+    monkeypatch.setattr(scan, "MOST_CURVES", 3)
+    curves = scan.best_curves(table, tmp_path)
     best = scan.best_trial(table)
     assert len(curves) == 3
     assert curves[0][0] == f"{best['hidden_size']} (trial {best['trial']})"
