@@ -37,7 +37,6 @@ from cicy_utils.paper_tables import (
 from cicy_utils.splits import cv_folds, split_72, split_80
 
 DATA_NOTEBOOK = "00_data"
-SPLIT_SEED = 42  # as the notebooks have it
 
 
 @dataclass(frozen=True)
@@ -149,48 +148,70 @@ NOTES = {
 }
 
 
-def make_figures(
-    run_folder: Path | str, target: Path | str, data: Cicy4 | None = None
-) -> dict[str, FigureFile]:
+def make_figures(run_folder: Path | str, target: Path | str) -> dict[str, FigureFile]:
     """Build every figure of the paper for which a run folder has at least one result.
 
     Args:
         run_folder: results/<run>, finished or not.
         target: folder for figure_01.png and so on, made if missing.
-        data: the list whose distributions Figures 1, 2 and 38 to 42 show. None: the one that the
-            run's data notebook shows, loaded again; they are left out when that has not run or
-            its list is not to be had any more.
 
     Returns:
         The number of each figure, as text, and its file. In one figure are only results that may
-        be compared (`paper.comparable`). For the others see `missing`.
+        be compared (`paper.comparable`). Figures 1, 2 and 38 to 42 show the list of the run's data
+        notebook, and are left out when that has not run or its list is not to be had any more. For
+        the others see `missing`.
     """
     run_folder, target = Path(run_folder), Path(target)
     target.mkdir(parents=True, exist_ok=True)
     groups = paper.comparable(
         [record for record in paper.collect(run_folder) if record["kind"] != "baseline"]
     )
-    seed = SPLIT_SEED
-    if record := _list_record(run_folder):
-        seed = record["splits"]["72"]["seed"]
-        data = _load(record) if data is None else data
+    data, seed = _list_of(run_folder)
     made = {}
     for number, figure in FIGURES.items():
-        title = f"{figure.title} (paper, Fig. {number})"
         if figure.members:
             used, left = _choose(figure, groups)
             label = provenance.joint_label(record["label"] for record in used)
-            drawn = _draw_results(figure, used, title, label) if used else None
+            drawn = _draw_results(number, used, label) if used else None
             caption = _caption(number, used, left)
         else:
             label = provenance.run_label(len(data)) if data else ""
-            drawn = _draw_distribution(figure, data, seed, title, label) if data else None
+            drawn = distribution(number, data, seed, label) if data else None
             caption = KINDS[figure.kind]
         if drawn is not None:
             path = target / f"figure_{number:02d}.png"
             drawn.savefig(path)
             made[str(number)] = FigureFile(path, figure.title, caption, label)
     return made
+
+
+def distribution(number: int, data: Cicy4, seed: int, label: str = "") -> Figure:
+    """Figure 1, 2 or 38 to 42: the Hodge numbers in a list and in parts of it.
+
+    seed: of the splits.
+    """
+    figure, n = FIGURES[number], len(data)
+    if figure.kind == "two splits":
+        both = (split_72(n, seed), split_80(n, seed))
+        parts = {
+            f"{part}, {split.name} %": split.parts[part]
+            for part in ("train", "test")
+            for split in both
+        }
+        samples = {}
+    else:
+        samples = {"all": data.hodge}
+        if figure.kind == "fold":
+            fold = cv_folds(n, seed)[figure.fold]
+            parts = {"training": fold.train, "validation": fold.validation}
+        else:
+            parts = split_72(n, seed).parts
+    samples |= {name: data.hodge[indices] for name, indices in parts.items()}
+    return plots.hodge_distributions(samples, title=_title(number), label=label)
+
+
+def _title(number: int) -> str:
+    return f"{FIGURES[number].title} (paper, Fig. {number})"
 
 
 def missing(made: Iterable[str]) -> dict[str, str]:
@@ -233,8 +254,8 @@ def _choose(figure: PaperFigure, groups: list[list[dict]]) -> tuple[list[dict], 
     return used, [record for group in found[1:] for record in group]
 
 
-def _draw_results(figure: PaperFigure, used: list[dict], title: str, label: str) -> Figure:
-    words = {"title": title, "label": label}
+def _draw_results(number: int, used: list[dict], label: str) -> Figure:
+    figure, words = FIGURES[number], {"title": _title(number), "label": label}
     if figure.kind in ("losses", "training"):
         runs = [(_name(record), record) for record in used]
         if figure.kind == "training":
@@ -252,29 +273,6 @@ def _draw_results(figure: PaperFigure, used: list[dict], title: str, label: str)
         theirs = {text: _published(figure, part) for part, text in parts.items()}
         return plots.accuracies(ours, theirs, **words)
     return plots.rankings(_ours(used, figure.measures), _published(figure), **words)
-
-
-def _draw_distribution(
-    figure: PaperFigure, data: Cicy4, seed: int, title: str, label: str
-) -> Figure:
-    n = len(data)
-    if figure.kind == "two splits":
-        both = (split_72(n, seed), split_80(n, seed))
-        parts = {
-            f"{part}, {split.name} %": split.parts[part]
-            for part in ("train", "test")
-            for split in both
-        }
-        samples = {}
-    else:
-        samples = {"all": data.hodge}
-        if figure.kind == "fold":
-            fold = cv_folds(n, seed)[figure.fold]
-            parts = {"training": fold.train, "validation": fold.validation}
-        else:
-            parts = split_72(n, seed).parts
-    samples |= {name: data.hodge[indices] for name, indices in parts.items()}
-    return plots.hodge_distributions(samples, title=title, label=label)
 
 
 def _ours(used: list[dict], measures: tuple[str, ...], part: str = "test") -> pd.DataFrame:
@@ -314,13 +312,13 @@ def _caption(number: int, used: list[dict], left: list[dict]) -> str:
     return " ".join(filter(None, sentences))
 
 
-def _list_record(run_folder: Path) -> dict[str, Any] | None:
-    """The record of the run's data notebook."""
+def _list_of(run_folder: Path) -> tuple[Cicy4 | None, int | None]:
+    """The list of the run's data notebook, if it is still to be had, and the seed of its splits."""
     for path in sorted((run_folder / DATA_NOTEBOOK).glob(f"*/{records.METRICS_FILE}")):
         record = records.found_metrics(path.parent)
         if "splits" in record:
-            return record
-    return None
+            return _load(record), record["splits"]["72"]["seed"]
+    return None, None
 
 
 def _load(record: dict[str, Any]) -> Cicy4 | None:

@@ -369,14 +369,13 @@ BASELINE_SUBSET = None  # number of configurations for these, if SUBSET is None;
 BASELINE_TRAIN = 20_000  # configurations that the trees learn from at most
 RUN_DIR = None  # folder for all results; None: results/interactive/00_data/list"""
 
-DATA_LOAD = """from cicy_utils import baselines, evaluation, plots, records, splits, tables
+DATA_LOAD = """from cicy_utils import baselines, evaluation, figures, plots, records, splits, tables
 from cicy_utils.data import load_cicy4
 
 run_dir = records.run_directory("00_data", "list", folder=RUN_DIR)
 cicy4 = load_cicy4(SOURCE, subset=SUBSET)
-split_72 = splits.split_72(len(cicy4), seed=SPLIT_SEED)
-split_80 = splits.split_80(len(cicy4), seed=SPLIT_SEED)
-all_splits = [split_72, split_80, *splits.cv_folds(len(cicy4), seed=SPLIT_SEED)]
+two_splits = [make(len(cicy4), SPLIT_SEED) for make in (splits.split_72, splits.split_80)]
+all_splits = [*two_splits, *splits.cv_folds(len(cicy4), SPLIT_SEED)]
 record = evaluation.record_list(cicy4, all_splits, run_dir)
 label = record["label"]"""
 
@@ -442,18 +441,7 @@ FIGURE_2_TEXT = r"""## The 72 % and the 80 % split (paper, Fig. 2)
 
 The 80 % split moves 40 % of the test set to the training set; the rest stays for testing."""
 
-FIGURE_1 = """parts = {"all": cicy4.hodge}
-parts |= {part: cicy4.hodge[indices] for part, indices in split_72.parts.items()}
-figure_1 = plots.hodge_distributions(parts, title="The list and its 72 % split", label=label)
-plots.save(figure_1, run_dir, "figure_1")"""
-
-FIGURE_2 = """parts = {
-    f"{part}, {split.name} %": cicy4.hodge[split.parts[part]]
-    for part in ("train", "test")
-    for split in (split_72, split_80)
-}
-figure_2 = plots.hodge_distributions(parts, title="The 72 % and the 80 % split", label=label)
-plots.save(figure_2, run_dir, "figure_2")"""
+FIGURE = 'plots.save(figures.distribution({0}, cicy4, SPLIT_SEED, label), run_dir, "figure_{0}")'
 
 SPLITS_TEXT = """## Who trains on what
 
@@ -501,9 +489,9 @@ def data_notebook() -> tuple[str, nbformat.NotebookNode]:
         _text("faults-text", FAULTS_TEXT),
         _code("faults", "tables.list_faults(record)"),
         _text("figure-1-text", FIGURE_1_TEXT),
-        _code("figure-1", FIGURE_1),
+        _code("figure-1", FIGURE.format(1)),
         _text("figure-2-text", FIGURE_2_TEXT),
-        _code("figure-2", FIGURE_2),
+        _code("figure-2", FIGURE.format(2)),
         _text("splits-text", SPLITS_TEXT),
         _code("splits", "tables.splits(all_splits, label)"),
         _text("baselines-text", BASELINES_TEXT),

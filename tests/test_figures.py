@@ -91,7 +91,7 @@ def complete(tmp_path_factory, cicy4_sample):
     n = len(cicy4_sample)
     parts = [splits.split_72(n), splits.split_80(n), *splits.cv_folds(n)]
     evaluation.record_list(cicy4_sample, parts, run / "00_data" / "list")
-    return run, figures.make_figures(run, run / "figures", cicy4_sample)
+    return run, figures.make_figures(run, run / "figures")
 
 
 def drawn(monkeypatch, function):
@@ -162,11 +162,11 @@ def test_distributions_need_no_list_when_the_data_notebook_has_run(tmp_path, cic
     assert figures.make_figures(tmp_path, tmp_path / "figures") == {}
 
 
-def test_folds_show_their_own_parts(tmp_path, cicy4_sample, monkeypatch):
+def test_folds_show_their_own_parts(cicy4_sample, monkeypatch):
     calls = drawn(monkeypatch, "hodge_distributions")
-    monkeypatch.setattr(figures, "FIGURES", {40: figures.FIGURES[40]})
-    figures.make_figures(tmp_path, tmp_path, cicy4_sample)
-    (samples,), _ = calls[0]
+    figures.distribution(40, cicy4_sample, 42, LABEL)
+    (samples,), words = calls[0]
+    assert words == {"title": "The Hodge numbers in fold 2 (paper, Fig. 40)", "label": LABEL}
     fold = splits.cv_folds(len(cicy4_sample))[2]
     assert list(samples) == ["all", "training", "validation"]
     np.testing.assert_array_equal(samples["training"], cicy4_sample.hodge[fold.train])
