@@ -26,9 +26,10 @@ FOLDER = Path(__file__).resolve().parent
 
 
 class Text(Template):
-    """Text with @placeholders: dollar signs are left to formulas."""
+    """Text with @placeholders, or @{LSTM-448}: dollar signs are left to formulas."""
 
     delimiter = "@"
+    braceidpattern = r"[A-Za-z][\w-]*"
 
 
 @dataclass(frozen=True)
@@ -664,11 +665,9 @@ def _fold_range() -> tuple[str, str]:
 def _finding(name: str) -> str:
     """The paper's finding with its figures; @{NAME} is another model's accuracy on h22."""
     table = paper.published().xs(72, level="split")
-    text = FINDINGS[name]
-    for other in FINDINGS:
-        text = text.replace(f"@{{{other}}}", _percent(table.loc[other, "accuracy_h22"]))
     own = {hodge: _percent(table.loc[name, f"accuracy_{hodge}"]) for hodge in paper.HODGE_NAMES}
-    return Text(text).substitute(own)
+    others = {other: _percent(table.loc[other, "accuracy_h22"]) for other in FINDINGS}
+    return Text(FINDINGS[name]).substitute(own | others)
 
 
 def _paper_words(name: str, hidden: str) -> dict[str, str]:
