@@ -68,6 +68,27 @@ def save_weights(path: Path, weights: dict[str, Tensor], metadata: dict) -> None
     write_atomically(path, lambda file: file.write(safetensors.torch.save(weights, text)))
 
 
+def weights_file(folder: Path) -> Path:
+    """The file of weights in a run folder, before the small copy of it.
+
+    Raises:
+        FileNotFoundError: there is none; the message names the folders in it, or else beside it,
+            that have one.
+    """
+    paths = [folder / name for name in WEIGHTS_FILES]
+    if found := next(filter(Path.is_file, paths), None):
+        return found
+    text = f"there are no weights in {folder}"
+    for around in (folder, folder.parent):
+        near = (path for name in WEIGHTS_FILES for path in around.glob(f"*/{name}"))
+        if names := sorted({path.parent.name for path in near}):
+            raise FileNotFoundError(f"{text}; in {around} there are some of {', '.join(names)}")
+    raise FileNotFoundError(
+        f"{text}: train the model first, or name the folder of a finished run (in a notebook as "
+        "CHECKPOINT)"
+    )
+
+
 def load_weights(path: Path) -> tuple[dict[str, Tensor], dict]:
     """Read weights and metadata written by :func:`save_weights`.
 

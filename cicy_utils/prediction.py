@@ -34,7 +34,9 @@ def load_model(run_dir: str | Path) -> tuple[HodgeNetwork, dict]:
         ValueError: the file is damaged, or its metadata does not say, or says wrongly, what model
             the weights are for and what layout it was trained on.
     """
-    path = _weights_file(records.find(run_dir))
+    path = records.find(run_dir)
+    if path.suffix != ".safetensors":
+        path = checkpoint.weights_file(path)
     weights, metadata = checkpoint.load_weights(path)
     try:
         settings = metadata["model"]
@@ -71,21 +73,6 @@ def load_model(run_dir: str | Path) -> tuple[HodgeNetwork, dict]:
             "shapes; train the model again"
         ) from error
     return model.eval(), metadata
-
-
-def _weights_file(path: Path) -> Path:
-    """The file itself, or the one in a folder: a FileNotFoundError where those below have some."""
-    if path.suffix == ".safetensors":
-        return path
-    files = [path / name for name in checkpoint.WEIGHTS_FILES]
-    if found := next((file for file in files if file.exists()), None):
-        return found
-    below = {file.parent.name for one in files for file in path.glob(f"*/{one.name}")}
-    if below:
-        raise FileNotFoundError(
-            f"{path} holds no weights, but folders in it do: name {' or '.join(sorted(below))}"
-        )
-    return files[0]
 
 
 def predict(matrix: ArrayLike, run_dir: str | Path) -> pd.DataFrame:

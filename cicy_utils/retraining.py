@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cicy_utils import evaluation, prediction, recipes, records, training
-from cicy_utils.checkpoint import STATE_FILE, WEIGHTS_FILES
+from cicy_utils.checkpoint import STATE_FILE, WEIGHTS_FILES, weights_file
 from cicy_utils.config import RETRAINING
 from cicy_utils.data import Cicy4
 from cicy_utils.models import HodgeNetwork
@@ -115,7 +115,7 @@ def load_checkpoint(
             are another result than ``model``.
     """
     folder = records.find(folder)
-    _require_weights(folder)
+    weights_file(folder)  # tells where there are some
     trained_on = records.load_trained_on(folder)
     record = records.read_metrics(folder)
     if model not in (None, record["model"]):
@@ -137,18 +137,6 @@ def load_checkpoint(
             "everything that starts from it would have to start again"
         )
     return Checkpoint(folder, network, trained_on, record)
-
-
-def _require_weights(folder: Path) -> None:
-    """FileNotFoundError where there are none, with the names of folders near by that have some."""
-    if any((folder / name).is_file() for name in WEIGHTS_FILES):
-        return
-    text = f"there are no weights in {folder}"
-    for around in (folder, folder.parent):
-        paths = (path for name in WEIGHTS_FILES for path in around.glob(f"*/{name}"))
-        if names := sorted({path.parent.name for path in paths}):
-            raise FileNotFoundError(f"{text}; in {around} there are some of {', '.join(names)}")
-    raise FileNotFoundError(f"{text}: name the folder of a finished run as CHECKPOINT")
 
 
 def start(folder: Path | str | None, data: Cicy4, split: Split) -> Checkpoint | None:

@@ -152,9 +152,10 @@ def test_weights_are_found_from_the_top_folder_too(run, tmp_path, monkeypatch):
 
 
 def test_missing_weights_are_named(run, tmp_path):
+    folder = tmp_path / "11_lstm_448"
     with pytest.raises(FileNotFoundError, match="train the model first"):
-        load_model(tmp_path)
+        load_model(folder)
     for seed in (43, 42):
-        shutil.copytree(run[0], tmp_path / f"seed-{seed}")
-    with pytest.raises(FileNotFoundError, match="folders in it do: name seed-42 or seed-43"):
-        load_model(tmp_path)
+        shutil.copytree(run[0], folder / f"seed-{seed}")
+    with pytest.raises(FileNotFoundError, match=f"in {folder} there are some of seed-42, seed-43"):
+        load_model(folder)

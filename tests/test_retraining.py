@@ -266,7 +266,8 @@ def test_a_checkpoint_that_is_not_there_is_told_with_those_near_by(results, data
         message = rf"there are no weights in {wrong}; in .*11_lstm_448 there are some of seed-42"
         with pytest.raises(FileNotFoundError, match=message):
             retraining.load_checkpoint(wrong, data, split_80(len(data)))
-    with pytest.raises(FileNotFoundError, match="name the folder of a finished run as CHECKPOINT"):
+    advice = r"name the folder of a finished run \(in a notebook as CHECKPOINT\)"
+    with pytest.raises(FileNotFoundError, match=advice):
         retraining.load_checkpoint(results / "a" / "b", data, split_80(len(data)))
 
 
