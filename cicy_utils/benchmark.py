@@ -31,8 +31,15 @@ from cicy_utils.data import load_cicy4
 from cicy_utils.files import write_text
 from cicy_utils.markdown import markdown_table
 from cicy_utils.provenance import environment
-from cicy_utils.records import duration
-from cicy_utils.stopwatch import Memory, exponent, in_new_process, interleaved, median, seconds
+from cicy_utils.stopwatch import (
+    Memory,
+    duration,
+    exponent,
+    in_new_process,
+    interleaved,
+    median,
+    seconds,
+)
 
 # Exact parts are imported where they are measured: networks can be on a machine without numba.
 MODULE = "cicy_utils.benchmark"

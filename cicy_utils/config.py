@@ -130,11 +130,12 @@ class TrainConfig:
         object.__setattr__(self, "loss_weights", _four_weights(self.loss_weights))
 
 
-# The recipe of arXiv 2405.17406, section 5; whatever differs is named in the label of a run.
+# The recipe of arXiv 2405.17406, section 5 and, where that is silent, its notebooks and PyTorch's
+# defaults; whatever differs is named in the label of a run.
 PAPER_RECIPE = {
     field.name: field.default for field in fields(TrainConfig) if field.name not in NOT_THE_RECIPE
 }
-RETRAINING = {"min_learning_rate": 1e-7}  # what is otherwise in section 7 and its notebooks
+RETRAINING = {"min_learning_rate": 1e-7}  # what is otherwise in the notebooks of section 7
 
 
 def complete(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cicy_utils import chunks, places
+from cicy_utils import chunks, places, records
 from cicy_utils.archives import Refused, ZipArchive, open_zip, read_npy
 from cicy_utils.batch import cluster
 from cicy_utils.files import write_atomically
@@ -105,8 +105,7 @@ def load_cicy4(
         matrices, hodge = read_npz(path)
         _verify_checksums(path, matrices, hodge)
     else:
-        from cicy_utils import records  # they need this module
-        from cicy_utils.sources import describe_copies, read_list
+        from cicy_utils.sources import describe_copies, read_list  # they need this module
 
         source = records.find(source).absolute()
         found = read_list(source, drop=drop)

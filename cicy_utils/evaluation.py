@@ -56,8 +56,9 @@ def evaluate_run(
     their rows and columns in random order: the same manifolds) and constant (every test
     configuration answered with the most frequent training values). Euler numbers, for the
     decodings relation+chi and consistent, are computed from the test matrices, never from the
-    labels; the covariance for the latter is that of the residuals on the validation set, and kept
-    in the section "residuals".
+    labels; the covariance for the latter is that of the residuals on configurations that were not
+    trained on (those of the validation set or, of a fold, of its own part, out_of_fold, which then
+    is measured, too), and kept in the section "residuals".
 
     Args:
         model: holding the weights to evaluate.

@@ -19,6 +19,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from cicy_utils.lease import Process
+
 ROOT_VARIABLE = "CICY_KAGGLE_ROOT"  # instead of /kaggle, for tests
 REFERENCE = "reference"  # the run whose numbers come with the project
 SESSION_HOURS = 12.0
@@ -156,8 +158,6 @@ def _copy(source: Path, target: Path) -> None:
 
 def _process_hours() -> float:
     """How long this process has run, where the system tells, else how long this module has."""
-    from cicy_utils.lease import Process  # it needs records, which needs this module
-
     seconds = time.monotonic() - _imported
     if began := Process.this().began:  # in ticks, on a clock that started with the machine
         told = time.clock_gettime(time.CLOCK_BOOTTIME) - int(began) / os.sysconf("SC_CLK_TCK")

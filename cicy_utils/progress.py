@@ -10,6 +10,7 @@ import time
 from tqdm import tqdm
 
 from cicy_utils import places, provenance, records
+from cicy_utils.stopwatch import duration
 
 
 class Progress:
@@ -93,7 +94,7 @@ class Progress:
         self.pause *= 2
         left = (self.spoke - self.started) / (self.done - self.first) * (self.total - self.done)
         step = f"{self.label}, step {self.done:,} of {self.total:,}" + (text and f": {text}")
-        print(f"{step}, about {records.duration(left)} to go", flush=True)
+        print(f"{step}, about {duration(left)} to go", flush=True)
 
     def finish(self, history: list[dict], stop_reason: str | None) -> None:
         """Report an epoch, and the end of the run if it is its last."""
@@ -128,12 +129,12 @@ class Progress:
         recent = [row["seconds"] for row in history[-5:]]
         left = (self.max_epochs - row["epoch"]) * sum(recent) / len(recent)
         losses = f"{row['train_loss']:.4g} training, {row['validation_loss']:.4g} validation"
-        rate, left = f"{row['learning_rate']:.3g}", records.duration(left) if left else ""
+        rate, left = f"{row['learning_rate']:.3g}", duration(left) if left else ""
         if self.watched:
             return f"before {losses}, rate {rate}" + (f", at most {left} left" if left else "")
         return (
             f"epoch {row['epoch']}/{self.max_epochs}: losses {losses}, learning rate {rate}, "
-            f"{records.duration(row['seconds'])}" + (f", at most {left} left" if left else "")
+            f"{duration(row['seconds'])}" + (f", at most {left} left" if left else "")
         )
 
 

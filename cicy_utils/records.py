@@ -109,16 +109,6 @@ def results_folder(folder: Path | str | None, run_dir: Path | str = "") -> Path:
     return found
 
 
-def duration(seconds: float) -> str:
-    """Seconds as a person says them: "0.4 s", "52 s", "3 min", "7 h 5 min"."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60:,} h {minutes % 60} min"
-
-
 def write_metrics(run_dir: Path | str, **sections: Any) -> dict[str, Any]:
     """Write metrics.json into a run folder in one step and return it as a reader will see it.
 
@@ -316,7 +306,8 @@ def place(run_dir: Path | str) -> str:
 def seed_folders(run_dir: Path | str, seeds: Sequence[int]) -> dict[int, Path]:
     """A folder for each seed: the run folder for the first, others beside it.
 
-    Beside fast-42 they are called fast-43 and so on, beside any other name seed-43.
+    Beside fast-42 they are called fast-43 and so on, beside mine-42 mine-43, and beside a name
+    without the first seed at its end seed-43.
 
     ValueError unless seeds are different whole numbers, at least one, and the folder of the first
     is not named after another of them.

@@ -37,6 +37,7 @@ from cicy_utils import (
 from cicy_utils.data import HODGE_NAMES, Cicy4, load_cicy4
 from cicy_utils.markdown import markdown_table
 from cicy_utils.splits import Split, split_72
+from cicy_utils.stopwatch import duration
 from cicy_utils.training import STOPPED_FOR_GOOD, predict
 
 RECORD_FILE = "reference.json"
@@ -218,10 +219,10 @@ def _trained(folder: Path) -> str:
     epochs, seconds = ([training[of] for training in trainings] for of in ("epochs", "seconds"))
     device = _device(trainings[-1]["device"])
     if len(trainings) == 1:
-        return f"{epochs[0]} epochs, {records.duration(seconds[0])} on {device}"
+        return f"{epochs[0]} epochs, {duration(seconds[0])} on {device}"
     return (
         f"the last of {len(trainings)} stages, {epochs[-1]} of {sum(epochs)} epochs, "
-        f"{records.duration(seconds[-1])} of {records.duration(sum(seconds))}, on {device}"
+        f"{duration(seconds[-1])} of {duration(sum(seconds))}, on {device}"
     )
 
 

@@ -32,6 +32,7 @@ from cicy_utils.data import HODGE_NAMES, Cicy4, crop, load_cicy4
 from cicy_utils.markdown import markdown_table
 from cicy_utils.metrics import ACCURACIES
 from cicy_utils.splits import split_72
+from cicy_utils.stopwatch import duration
 from cicy_utils.verification import recorded_statistics
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -154,7 +155,7 @@ def trainings_table() -> str:
                 "begun from": begun,
                 "optimizer": ", then ".join(OPTIMIZERS[name] for name in optimizers),
                 "epochs": str(sum(stage["training"]["epochs"] for stage in stages)),
-                "time": records.duration(sum(stage["training"]["seconds"] for stage in stages)),
+                "time": duration(sum(stage["training"]["seconds"] for stage in stages)),
                 "device": {"cpu": "CPU"}.get(stages[-1]["training"]["device"], "H100"),
                 "weights here": "yes" if kept else "no",
             }

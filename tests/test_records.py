@@ -90,14 +90,6 @@ def test_outside_the_project_the_working_directory_serves(tmp_path, monkeypatch)
     assert records.project_root() == tmp_path == Path.cwd()
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0.44, "0.4 s"), (52, "52 s"), (170, "3 min"), (7 * 3600 + 300, "7 h 5 min")],
-)
-def test_duration(seconds, text):
-    assert records.duration(seconds) == text
-
-
 def test_metrics_that_cannot_be_read_are_no_finished_model(tmp_path):
     for name, content in (("one", '{"model": "LSTM-448"}'), ("two", '{"model"'), ("three", "[]")):
         (tmp_path / "11_lstm_448" / name).mkdir(parents=True)

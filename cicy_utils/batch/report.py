@@ -32,10 +32,10 @@ from cicy_utils.provenance import NO_CLAIM, QUICK, claim_nothing, machine_facts,
 from cicy_utils.records import (
     HISTORY_FILE,
     METRICS_FILE,
-    duration,
     found_metrics,
     validation_accuracy,
 )
+from cicy_utils.stopwatch import duration
 
 REPORT_FILE = "index.html"
 TEMPLATE = "report.html.j2"

@@ -1,0 +1,13 @@
+"""Times in words; what is measured is tested with the benchmark."""
+
+import pytest
+
+from cicy_utils import stopwatch
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.44, "0.4 s"), (52, "52 s"), (170, "3 min"), (7 * 3600 + 300, "7 h 5 min")],
+)
+def test_duration(seconds, text):
+    assert stopwatch.duration(seconds) == text
