@@ -28,18 +28,11 @@ import numpy as np
 from cicy_utils import benchmark_training
 from cicy_utils.benchmark_training import Sizes
 from cicy_utils.data import load_cicy4
+from cicy_utils.durations import duration
 from cicy_utils.files import write_text
 from cicy_utils.markdown import markdown_table
 from cicy_utils.provenance import environment
-from cicy_utils.stopwatch import (
-    Memory,
-    duration,
-    exponent,
-    in_new_process,
-    interleaved,
-    median,
-    seconds,
-)
+from cicy_utils.stopwatch import Memory, exponent, in_new_process, interleaved, median, seconds
 
 # Exact parts are imported where they are measured: networks can be on a machine without numba.
 MODULE = "cicy_utils.benchmark"

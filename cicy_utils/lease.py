@@ -29,7 +29,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
-from cicy_utils.stopwatch import duration
+from cicy_utils.durations import duration
 
 RENEW_SECONDS = 15.0
 EXPIRY_SECONDS = 120.0  # longer than a network file system remembers old time stamps: 60 by default

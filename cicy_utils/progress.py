@@ -10,7 +10,7 @@ import time
 from tqdm import tqdm
 
 from cicy_utils import places, provenance, records
-from cicy_utils.stopwatch import duration
+from cicy_utils.durations import duration
 
 
 class Progress:

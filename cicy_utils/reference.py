@@ -35,9 +35,9 @@ from cicy_utils import (
     records,
 )
 from cicy_utils.data import HODGE_NAMES, Cicy4, load_cicy4
+from cicy_utils.durations import duration
 from cicy_utils.markdown import markdown_table
 from cicy_utils.splits import Split, split_72
-from cicy_utils.stopwatch import duration
 from cicy_utils.training import STOPPED_FOR_GOOD, predict
 
 RECORD_FILE = "reference.json"

@@ -1,4 +1,4 @@
-"""Time and memory: measured so that comparing them means something, and time in words."""
+"""Time and memory, measured so that comparing them means something."""
 
 from __future__ import annotations
 
@@ -25,16 +25,6 @@ def seconds(work: Callable[[], object]) -> float:
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person says them: "0.4 s", "52 s", "3 min", "7 h 5 min"."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60:,} h {minutes % 60} min"
 
 
 def interleaved(alternatives: Mapping[str, Callable[[], T]], rounds: int) -> dict[str, list[T]]:

@@ -29,10 +29,10 @@ from cicy_utils import (
     topology,
 )
 from cicy_utils.data import HODGE_NAMES, Cicy4, crop
+from cicy_utils.durations import duration
 from cicy_utils.models import describe
 from cicy_utils.records import Predictions
 from cicy_utils.splits import Split
-from cicy_utils.stopwatch import duration
 
 # Superscripts in plain HTML: a page opens without a network, so without a formula renderer.
 SYMBOLS = {name: f"h<sup>{name[1]},{name[2]}</sup>" for name in HODGE_NAMES}

@@ -13,8 +13,8 @@ from cicy_utils import devices, models, optimizers, recipes, splits, steps
 from cicy_utils.batch.tasks import Task
 from cicy_utils.config import TrainConfig
 from cicy_utils.data import SHAPE, Cicy4
+from cicy_utils.durations import duration
 from cicy_utils.records import LIST_SIZE
-from cicy_utils.stopwatch import duration
 
 NOTEBOOK_SECONDS = 20  # kernel, imports, the list, figures and HTML of one notebook
 NOTEBOOK_BYTES = 4e6

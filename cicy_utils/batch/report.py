@@ -25,6 +25,7 @@ from cicy_utils.batch.execution import HTML_FILE
 from cicy_utils.batch.status import FILE_NAME as STATUS_FILE
 from cicy_utils.batch.status import Status, cut_short, require_run, told
 from cicy_utils.data import HODGE_NAMES
+from cicy_utils.durations import duration
 from cicy_utils.files import write_text
 from cicy_utils.metrics import ACCURACIES, DECODINGS, EVERY_ACCURACY
 from cicy_utils.places import REFERENCE
@@ -35,7 +36,6 @@ from cicy_utils.records import (
     found_metrics,
     validation_accuracy,
 )
-from cicy_utils.stopwatch import duration
 
 REPORT_FILE = "index.html"
 TEMPLATE = "report.html.j2"

@@ -24,8 +24,8 @@ from cicy_utils.batch.execution import Kernels
 from cicy_utils.batch.profiles import pattern
 from cicy_utils.batch.status import LEASE, Status, fault_of_results, last_epoch
 from cicy_utils.batch.tasks import Task
+from cicy_utils.durations import duration
 from cicy_utils.places import cores
-from cicy_utils.stopwatch import duration
 
 PROGRESS_SECONDS = 20
 LOOK_SECONDS = 1.0  # between two looks at workers and at folders that others have in use

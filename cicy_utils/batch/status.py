@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from cicy_utils import lease
+from cicy_utils.durations import duration
 from cicy_utils.files import write_text
 from cicy_utils.provenance import stopped
 from cicy_utils.records import HISTORY_FILE, METRICS_FILE, found_metrics, seed_folders
-from cicy_utils.stopwatch import duration
 
 FILE_NAME = "status.json"
 STATES = ("pending", "running", "done", "failed", "partial")
