@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from cicy_utils import topology
+from cicy_utils import steps, topology
 from cicy_utils.data import Cicy4, load_cicy4
 
 FOURFOLDS = ([[6]], [[2], [5]], [[1, 1], [1, 5]], [[2, 5]], [[4], [3]])
@@ -78,3 +79,17 @@ def published_threefolds() -> list[tuple[np.ndarray, tuple[int, int], int]]:
         (np.array(entry["configuration"])[:, 1:], (entry["h11"], entry["h21"]), entry["euler"])
         for entry in entries
     ]
+
+
+@pytest.fixture
+def clock(monkeypatch) -> list[float]:
+    """A clock that only trainings move: a second for every step."""
+    seconds, take = [0.0], steps.TrainStep.__call__
+
+    def step(self, batch):
+        seconds[0] += 1.0
+        take(self, batch)
+
+    monkeypatch.setattr(steps.TrainStep, "__call__", step)
+    monkeypatch.setattr(time, "monotonic", lambda: seconds[0])
+    return seconds

@@ -1,13 +1,12 @@
 """Several trainings of one model: what ends one of them, and what that means for the others."""
 
 import signal
-import time
 from dataclasses import replace
 
 import pytest
 import torch
 
-from cicy_utils import lease, places, recipes, records, seeds, steps, tables
+from cicy_utils import lease, places, recipes, records, seeds, tables
 from cicy_utils.models import build_model
 from cicy_utils.progress import Progress
 from cicy_utils.splits import split_72
@@ -138,20 +137,6 @@ def test_a_label_names_the_layout_that_a_recipe_does_not_have(
     label = records.read_metrics(tmp_path / "seed-1")["label"]
     words += ", hidden size 3 instead of 448"
     assert label == f"quick run: 50 of 905,684 configurations, at most 1 epoch{words}"
-
-
-@pytest.fixture
-def clock(monkeypatch) -> list[float]:
-    """A clock that only trainings move: a second for every step."""
-    seconds, take = [0.0], steps.TrainStep.__call__
-
-    def step(self, batch):
-        seconds[0] += 1.0
-        take(self, batch)
-
-    monkeypatch.setattr(steps.TrainStep, "__call__", step)
-    monkeypatch.setattr(time, "monotonic", lambda: seconds[0])
-    return seconds
 
 
 def test_the_time_limit_is_that_of_all_seeds_together(

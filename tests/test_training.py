@@ -2,7 +2,6 @@ import dataclasses
 import gc
 import shutil
 import signal
-import time
 import weakref
 
 import numpy as np
@@ -338,21 +337,6 @@ def test_a_finished_run_returns_its_result_without_training(data, split, tmp_pat
     assert again.seconds == result.seconds
     assert same_weights(model.state_dict(), fresh.state_dict())
     assert (tmp_path / "history.csv").is_file()
-
-
-@pytest.fixture
-def clock(monkeypatch):
-    """A clock of one second per training step, which only they advance."""
-    seconds = [0.0]
-    take = steps.TrainStep.__call__
-
-    def step(self, batch):
-        seconds[0] += 1.0
-        take(self, batch)
-
-    monkeypatch.setattr(steps.TrainStep, "__call__", step)
-    monkeypatch.setattr(time, "monotonic", lambda: seconds[0])
-    return seconds
 
 
 def test_the_time_limit_stops_inside_an_epoch_and_the_next_call_goes_on(
