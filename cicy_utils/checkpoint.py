@@ -68,15 +68,19 @@ def save_weights(path: Path, weights: dict[str, Tensor], metadata: dict) -> None
     write_atomically(path, lambda file: file.write(safetensors.torch.save(weights, text)))
 
 
+def find_weights(folder: Path) -> Path | None:
+    """The file of weights in a run folder, before the small copy of it; None without any."""
+    return next(filter(Path.is_file, (folder / name for name in WEIGHTS_FILES)), None)
+
+
 def weights_file(folder: Path) -> Path:
-    """The file of weights in a run folder, before the small copy of it.
+    """The same where there must be one.
 
     Raises:
         FileNotFoundError: there is none; the message names the folders in it, or else beside it,
             that have one.
     """
-    paths = [folder / name for name in WEIGHTS_FILES]
-    if found := next(filter(Path.is_file, paths), None):
+    if found := find_weights(folder):
         return found
     text = f"there are no weights in {folder}"
     for around in (folder, folder.parent):

@@ -21,7 +21,7 @@ from cicy_utils.sources import cache_folder, file_checksum
 URL = "http://www-thphys.physics.ox.ac.uk/projects/CalabiYau/Cicy4folds/cicy4list.zip"
 RETRIES = 4
 TIMEOUT = 60.0  # seconds without an answer
-LARGEST = 10**9  # bytes; the text of the list has a third of that, its zip file a fiftieth
+LARGEST = 10**9  # bytes; written out, the list has a third of that, and a seventieth in a zip file
 
 
 def fetch(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cicy_utils import evaluation, prediction, recipes, records, training
-from cicy_utils.checkpoint import STATE_FILE, WEIGHTS_FILES, weights_file
+from cicy_utils.checkpoint import STATE_FILE, find_weights, weights_file
 from cicy_utils.config import RETRAINING
 from cicy_utils.data import Cicy4
 from cicy_utils.models import HodgeNetwork
@@ -92,7 +92,7 @@ def _can_start(folder: Path, record: dict[str, Any], data: Cicy4) -> bool:
     return (
         (of["fingerprint"], of["layout"]) == (data.fingerprint, data.layout)
         and record["training"]["stop_reason"] in training.STOPPED_FOR_GOOD
-        and any((folder / name).is_file() for name in WEIGHTS_FILES)
+        and find_weights(folder) is not None
     )
 
 
@@ -171,7 +171,7 @@ def run(
     """
     model, before = checkpoint.model, checkpoint.record
     if not retrain:
-        if any((Path(run_dir) / name).exists() for name in (STATE_FILE, *WEIGHTS_FILES)):
+        if find_weights(Path(run_dir)) or (Path(run_dir) / STATE_FILE).exists():
             raise ValueError(
                 f"{run_dir} holds a training, and {checkpoint.folder} is only to be evaluated: "
                 "choose another run folder (in a notebook by RUN_DIR)"

@@ -160,13 +160,12 @@ def _beginning(task: Task) -> str:
     """
     if not task.model:
         return ""
-    from cicy_utils.checkpoint import WEIGHTS_FILES  # slow to import
+    from cicy_utils.checkpoint import find_weights  # slow to import
 
     found = []
     for path in _read(task):
         if path.name == METRICS_FILE:  # which is written anew when the same weights are judged
-            weights = (path.with_name(name) for name in WEIGHTS_FILES)
-            path = next(filter(Path.is_file, weights), path)
+            path = find_weights(path.parent) or path
         with path.open("rb") as file:
             found.append(hashlib.file_digest(file, "sha256").hexdigest())
     return hashlib.sha256("".join(sorted(found)).encode()).hexdigest()
