@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from cicy_utils.batch import cluster
+from cicy_utils import cluster
 from cicy_utils.data import load_cicy4
 from cicy_utils.stopwatch import interleaved, median, seconds
 from cicy_utils.topology import euler_numbers_batch, hodge_numbers_batch

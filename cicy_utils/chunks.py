@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from cicy_utils.batch.cluster import Lost, from_options
+from cicy_utils.cluster import Lost, from_options
 from cicy_utils.places import cores
 
 LENGTH = 10_000
@@ -81,7 +81,7 @@ def asked_for(options: argparse.Namespace, workers: int | None = None) -> Iterat
     """The executor of a command line: the cluster of ``--scheduler``, or threads.
 
     Args:
-        options: parsed, with those of ``batch.cluster.add_options``.
+        options: parsed, with those of ``cluster.add_options``.
         workers: threads, where no cluster is asked for.
 
     Raises:

@@ -20,9 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cicy_utils import chunks, places, records
+from cicy_utils import chunks, cluster, places, records
 from cicy_utils.archives import Refused, ZipArchive, open_zip, read_npy
-from cicy_utils.batch import cluster
 from cicy_utils.files import write_atomically
 
 HODGE_NAMES = ("h11", "h21", "h31", "h22")

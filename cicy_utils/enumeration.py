@@ -33,8 +33,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import ArrayLike
 
-from cicy_utils import chunks
-from cicy_utils.batch import cluster
+from cicy_utils import chunks, cluster
 from cicy_utils.data import checksum, write_npz
 from cicy_utils.topology import (
     VALID,

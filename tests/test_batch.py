@@ -18,11 +18,10 @@ import pytest
 import torch
 from small_project import COUNT, GOOD, IMPORTS, RECORD, Project, write_notebook
 
-from cicy_utils import lease
+from cicy_utils import cluster, lease
 from cicy_utils.batch import __main__ as command
 from cicy_utils.batch import (
     attempt,
-    cluster,
     doctor,
     estimate,
     execution,

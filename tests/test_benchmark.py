@@ -17,11 +17,11 @@ from cicy_utils import (
     benchmark,
     benchmark_cluster,
     benchmark_training,
+    cluster,
     steps,
     stopwatch,
     training,
 )
-from cicy_utils.batch import cluster
 from cicy_utils.benchmark_training import Case, OneByOne, Sizes, epoch_split
 from cicy_utils.data import load_cicy4
 from cicy_utils.models import build_model

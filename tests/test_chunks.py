@@ -17,8 +17,7 @@ import pytest
 from small_cluster import kill, processes
 from small_project import wait_for
 
-from cicy_utils import chunks, data, enumeration
-from cicy_utils.batch import cluster
+from cicy_utils import chunks, cluster, data, enumeration
 from cicy_utils.enumeration import breaks_rules, enumerate_configurations
 from cicy_utils.topology import euler_numbers_batch, hodge_numbers_batch
 

@@ -19,8 +19,9 @@ import trustme
 from small_cluster import ENVIRONMENT, kill, processes, worker_process
 from small_project import GOOD, IMPORTS, Project, is_running, wait_for
 
+from cicy_utils import cluster
 from cicy_utils.batch import __main__ as command
-from cicy_utils.batch import attempt, cluster, runner, status
+from cicy_utils.batch import attempt, runner, status, workers
 from cicy_utils.batch.status import Status
 
 TELL = "Path(RUN_DIR, 'kernel').write_text(str(os.getpid()))"
@@ -61,7 +62,7 @@ def run_on(project: Project, address: str, said: list[str] | None = None) -> lis
     """Run a project on a cluster; the states that its notebooks end with."""
     say = said.append if said is not None else print
     with cluster.connect(address) as found:
-        places = cluster.Workers(found, say=say)
+        places = workers.Workers(found, say=say)
         return [outcome.state for outcome in runner.run(project.plan(), places, say=say)]
 
 
@@ -349,13 +350,13 @@ def test_the_kernels_of_workers_that_share_some_cores_have_a_part_of_them(monkey
     worker = SimpleNamespace(address="a")
     monkeypatch.setattr(distributed, "get_worker", lambda: worker)
     for neighbours, share in (({"a": 2, "b": 2}, "2"), ({"a": 1}, "4"), ({"b": 2}, "4")):
-        cluster._attempt("a batch", None, None, neighbours)
+        workers._attempt("a batch", None, None, neighbours)
         assert given["environment"] == {"OMP_NUM_THREADS": share, "MKL_NUM_THREADS": share}
 
 
 def test_a_folder_that_a_worker_does_not_see(two, tmp_path, monkeypatch):
     with cluster.connect(two.address) as found:
-        places = cluster.Workers(found)
+        places = workers.Workers(found)
         places.require_folder(tmp_path)
         assert list(tmp_path.iterdir()) == []
         monkeypatch.setattr(Path, "touch", lambda path: None)  # then nobody sees it
@@ -365,10 +366,10 @@ def test_a_folder_that_a_worker_does_not_see(two, tmp_path, monkeypatch):
 
 def test_waiting_for_workers_has_an_end(monkeypatch):
     said: list[str] = []
-    places = cluster.Workers(Empty(), say=said.append)
+    places = workers.Workers(Empty(), say=said.append)
     assert places.slots() == places.slots() == 0
     assert said == ["All workers are gone; waiting for one."]
-    monkeypatch.setattr(cluster, "ABSENT_SECONDS", -1)
+    monkeypatch.setattr(workers, "ABSENT_SECONDS", -1)
     with pytest.raises(cluster.Lost, match="all workers are gone"):
         places.slots()
 

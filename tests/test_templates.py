@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 import yaml
 
+from cicy_utils import cluster
 from cicy_utils.batch import __main__ as command
-from cicy_utils.batch import cluster
+from cicy_utils.batch import workers
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "cicy_utils" / "batch" / "templates"
@@ -113,7 +114,7 @@ def test_the_script_is_one_for_bash_and_asks_to_be_told_before_its_end():
     subprocess.run(["bash", "-n", str(FOLDER / "slurm.sbatch")], check=True)
     asked = re.findall(r"^#SBATCH --(\S+)", SBATCH, re.MULTILINE)
     seconds = next(int(option.rpartition("@")[2]) for option in asked if "signal=B:TERM@" in option)
-    assert seconds > 2 * cluster.STOP_SECONDS
+    assert seconds > 2 * workers.STOP_SECONDS
     assert {"requeue", "open-mode=append", "gpus-per-task=1"} <= set(asked)
     assert SBATCH.index("#SBATCH") < SBATCH.index("set -euo")  # later ones are not read
 

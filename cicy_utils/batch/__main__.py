@@ -14,8 +14,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from cicy_utils import files
-from cicy_utils.batch import cluster, profiles
+from cicy_utils import cluster, files
+from cicy_utils.batch import profiles, workers
 
 if TYPE_CHECKING:
     from cicy_utils.batch import runner
@@ -189,10 +189,10 @@ def run(options: argparse.Namespace, root: Path, stack: ExitStack) -> int:
             print(f"{len(planned) - len(waiting)} of them are done already.")
         if waiting:
             files.require_writable(run_dir)
-            if isinstance(places, cluster.Workers):
+            if isinstance(places, workers.Workers):
                 places.require_folder(run_dir)
             without_a_trace(doctor.warn, root)
-            here = not isinstance(places, cluster.Workers)
+            here = not isinstance(places, workers.Workers)
             try:
                 expected = without_a_trace(partial(estimate.estimate, here=here), waiting)
             except RuntimeError as error:  # a GPU without room for it, say
@@ -231,7 +231,7 @@ def choose_places(options: argparse.Namespace, stack: ExitStack) -> runner.Place
         return stack.enter_context(runner.Local(options.jobs or 1, options.cell_timeout))
     if options.jobs:
         raise ValueError("--jobs is for this machine; with --scheduler, start more workers")
-    return cluster.Workers(stack.enter_context(connection), options.cell_timeout, say)
+    return workers.Workers(stack.enter_context(connection), options.cell_timeout, say)
 
 
 def say(line: str) -> None:
@@ -268,7 +268,7 @@ def default_profile(places: runner.Places) -> str:
     """paper where PyTorch sees a GPU, or workers offer one, else quick."""
     import torch
 
-    if isinstance(places, cluster.Workers):
+    if isinstance(places, workers.Workers):
         return "paper" if places.cluster.resource == cluster.GPU else "quick"
     return "paper" if torch.cuda.is_available() else "quick"
 

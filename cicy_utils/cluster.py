@@ -1,9 +1,7 @@
-"""Work for the workers of a Dask cluster: notebooks, and the exact computations of the list.
+"""A Dask cluster: its scheduler, how to connect to it, and who its workers are.
 
-The scheduler and the workers are Dask's own commands, `dask scheduler` and `dask worker`. What they
-are given are tasks that hold the lease of their run folder and leave the truth in files, in a
-folder that all machines share. So a worker that dies has its task done again by another one, and
-the death of the scheduler or of the client loses nothing: the same command goes on.
+The scheduler and the workers are Dask's own commands, `dask scheduler` and `dask worker`. They are
+given chunks of the exact computations of the list (`chunks`) and notebooks (`batch.workers`).
 
 `distributed` is an optional package, imported when a cluster is connected to.
 """
@@ -16,25 +14,19 @@ import logging
 import os
 import re
 import sys
-import threading
 import time
-import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import CancelledError, Executor, Future, wait
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Executor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from cicy_utils.places import allowed_cores
 
 if TYPE_CHECKING:
     from distributed import Client, Security
-
-    from cicy_utils.batch.attempt import Outcome
-    from cicy_utils.batch.execution import Kernels
-    from cicy_utils.batch.tasks import Task
 
 LOCALHOST = "127.0.0.1"
 # Of a scheduler or worker: a page is served, on this machine, even without its dashboard.
@@ -42,8 +34,6 @@ PAGE_HERE_ONLY = ("--no-dashboard", "--dashboard-address", f"{LOCALHOST}:0")
 PORT = 8786
 CONNECT_SECONDS = 10
 WORKER_SECONDS = 20  # for the first worker to come, if there is none
-STOP_SECONDS = 10  # for workers to write the state of what was stopped
-ABSENT_SECONDS = 300  # that all workers may be gone in the middle of a run
 GPU = "GPU"  # the resource that workers with a GPU are started with
 INSTALL = "install it with `python -m pip install distributed`"
 
@@ -190,7 +180,7 @@ def connect(
         client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False, **options)
     except (OSError, TypeError, RuntimeError) as error:  # a TypeError is TLS without any files
         raise ValueError(
-            f"no scheduler answers at {address} ({_reason(error)}); start one with `bash "
+            f"no scheduler answers at {address} ({reason(error)}); start one with `bash "
             "run_all.sh scheduler`, or see that address and certificates are its own"
         ) from None
     try:
@@ -199,7 +189,7 @@ def connect(
         client.close(timeout=CONNECT_SECONDS)
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
     """The innermost cause of an error that says something, on one line."""
     while error.__cause__ and str(error.__cause__).strip():
         error = error.__cause__
@@ -226,148 +216,6 @@ def _resource(client: Client, address: str, wanted: str | None) -> str | None:
             f'--nthreads 1 --resources "{wanted}=1"`'
         )
     return wanted
-
-
-@dataclass
-class Workers:
-    """The workers of a cluster as places for notebooks (see :class:`runner.Places`).
-
-    Attributes:
-        cluster: where.
-        cell_timeout: seconds that one cell may take; None for any.
-        say: is given lines of text.
-    """
-
-    cluster: Cluster
-    cell_timeout: int | None = None
-    say: Callable[[str], None] = print
-    batch: str = field(default_factory=lambda: uuid.uuid4().hex)
-    word: ClassVar[str] = "given to the workers"
-    shared: ClassVar[bool] = True
-    _given: list[Future[Outcome]] = field(default_factory=list)
-    _absent_since: float | None = None
-
-    def require_folder(self, run_dir: Path) -> None:
-        """Make sure that every worker sees the run's folder, and can write into it.
-
-        Raises:
-            ValueError: one does not.
-        """
-        mark = run_dir / f".seen-{self.batch}"
-        mark.touch()
-        try:
-            answers = self.cluster.client.run(
-                _look_for, str(mark), workers=list(self.cluster.workers()), on_error="return"
-            )
-        finally:
-            mark.unlink(missing_ok=True)
-        for address, answer in answers.items():
-            if answer:
-                why = _reason(answer) if isinstance(answer, Exception) else answer
-                raise ValueError(
-                    f"the worker {address} cannot use {run_dir} ({why}); all machines need "
-                    "this clone in the same folder, shared between them"
-                )
-
-    def slots(self) -> int:
-        """How many notebooks the workers can run at once; waits for some time if it is none.
-
-        Raises:
-            Lost: no worker came back, or the scheduler is gone.
-        """
-        if slots := self.cluster.slots():
-            self._absent_since = None
-            return slots
-        now = time.monotonic()
-        if self._absent_since is None:
-            self._absent_since = now
-            self.say("All workers are gone; waiting for one.")
-        if now - self._absent_since > ABSENT_SECONDS:
-            raise Lost("all workers are gone")
-        return 0
-
-    def submit(self, task: Task) -> Future[Outcome]:
-        neighbours = self.cluster.neighbours()
-        key = f"{task.name}-{task.variant}-{uuid.uuid4().hex}"
-        future = self.cluster.executor().submit(
-            _attempt, self.batch, task, self.cell_timeout, neighbours, key=key
-        )
-        self._given.append(future)
-        return future
-
-    def outcome(self, task: Task, future: Future[Outcome]) -> Outcome:
-        """What came of an attempt.
-
-        Raises:
-            Lost: the scheduler went away meanwhile.
-        """
-        from distributed import KilledWorker
-
-        from cicy_utils.batch.attempt import Outcome
-
-        try:
-            return future.result()
-        except CancelledError:
-            raise Lost("the connection to the scheduler was lost") from None
-        except KilledWorker:
-            return Outcome(task, "failed", ("several workers died while they ran it",))
-        except Exception as error:  # of Dask, or of a worker with another version of this package
-            return Outcome(task, "failed", (f"{type(error).__name__}: {_reason(error)}",))
-
-    def stop(self) -> None:
-        """End the kernels of this batch, wherever they are, and let none begin."""
-        if self.cluster.client.status == "running":
-            self.cluster.client.run(_stop, self.batch, on_error="ignore")
-            wait(self._given, STOP_SECONDS)
-
-
-_kernels: dict[str, Kernels] = {}  # of a worker's process, by batch
-_lock = threading.Lock()
-
-
-def _kernels_of(batch: str) -> Kernels:
-    from cicy_utils.batch.execution import Kernels
-
-    with _lock:
-        return _kernels.setdefault(batch, Kernels())
-
-
-def _attempt(
-    batch: str, task: Task, cell_timeout: int | None, neighbours: Mapping[str, int]
-) -> Outcome:
-    """What a worker does."""
-    from distributed import get_worker
-
-    from cicy_utils.batch.attempt import attempt
-    from cicy_utils.batch.runner import threads
-
-    # Dask lets its workers use one core for numerical work, which is meant for functions, not for
-    # kernels.
-    share = threads(neighbours.get(get_worker().address, 1))
-    return attempt(
-        task,
-        kernels=_kernels_of(batch),
-        environment={"OMP_NUM_THREADS": share, "MKL_NUM_THREADS": share},
-        cell_timeout=cell_timeout,
-    )
-
-
-def _stop(batch: str) -> None:
-    _kernels_of(batch).stop()
-
-
-def _look_for(mark: str) -> str:
-    """What keeps a worker from using a folder in which there is this file; "" if nothing does."""
-    import tempfile
-
-    path = Path(mark)
-    if not path.exists():
-        return "it does not see it"
-    try:
-        with tempfile.TemporaryFile(dir=path.parent):
-            return ""
-    except OSError as error:
-        return error.strerror
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
