@@ -22,7 +22,7 @@ from cicy_utils import evaluation, metrics, paper, provenance, records, topology
 from cicy_utils.data import HODGE_NAMES, MAX_ENTRY, Cicy4
 from cicy_utils.paper_tables import BASELINES
 from cicy_utils.relations import euler_from_hodge
-from cicy_utils.splits import Split, split_72, split_80
+from cicy_utils.splits import Split, of
 
 # Predicts (n, 4) from matrices uint8 (n, 16, 20).
 Predictor = Callable[[np.ndarray], np.ndarray]
@@ -113,7 +113,9 @@ FITS = dict(zip((*BASELINES, LOOK_UP), (constant, ridge, trees, look_up), strict
 WITH_EULER = ("relation+chi", "consistent")  # decodings that use the Euler number
 
 
-def evaluate(data: Cicy4, seed: int = 42, tree_rows: int | None = 20_000) -> list[dict[str, Any]]:
+def evaluate(
+    data: Cicy4, seed: int | None = 42, tree_rows: int | None = 20_000
+) -> list[dict[str, Any]]:
     """Fit the baselines on the training set of the 72 % split and measure them on both test sets.
 
     The test set of the 80 % split is a part of that of the 72 % split, so nothing in it was
@@ -121,7 +123,7 @@ def evaluate(data: Cicy4, seed: int = 42, tree_rows: int | None = 20_000) -> lis
 
     Args:
         data: the configurations that the models are trained on.
-        seed: of the split.
+        seed: of the split, as of ``splits.of``.
         tree_rows: configurations that the trees learn from at most, drawn from the training set;
             None for all of it, which takes hours on the complete list.
 
@@ -137,10 +139,11 @@ def evaluate(data: Cicy4, seed: int = 42, tree_rows: int | None = 20_000) -> lis
         raise ValueError(
             f"the trees need at least one configuration to learn from, not {tree_rows}"
         )
-    narrow, wide = split_72(len(data), seed), split_80(len(data), seed)
+    narrow, wide = (of(data, name, seed=seed) for name in ("72", "80"))
     few = narrow.train
     if tree_rows is not None and tree_rows < len(few):
-        few = np.sort(np.random.default_rng(seed).choice(few, tree_rows, replace=False))
+        random = np.random.default_rng(SEED if seed is None else seed)
+        few = np.sort(random.choice(few, tree_rows, replace=False))
     predictions, training, residuals = {}, {}, {}
     for name, fit in FITS.items():
         rows = few if fit is trees else narrow.train
@@ -187,7 +190,7 @@ def evaluate(data: Cicy4, seed: int = 42, tree_rows: int | None = 20_000) -> lis
 
 
 def record(
-    data: Cicy4, run_dir: Path | str, seed: int = 42, tree_rows: int | None = 20_000
+    data: Cicy4, run_dir: Path | str, seed: int | None = 42, tree_rows: int | None = 20_000
 ) -> list[dict[str, Any]]:
     """Write baselines.json, the list that `evaluate` returns, and return it."""
     found = evaluate(data, seed, tree_rows)

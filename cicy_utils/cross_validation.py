@@ -19,7 +19,7 @@ from cicy_utils.data import Cicy4
 from cicy_utils.evaluation import evaluate_run
 from cicy_utils.models import build_model
 from cicy_utils.records import METRICS_FILE, Predictions
-from cicy_utils.splits import FOLDS, Split, cv_folds, split_72
+from cicy_utils.splits import Split, of
 from cicy_utils.training import fit
 
 
@@ -28,29 +28,16 @@ def result_name(model: str, fold: int, recipe: str = "paper") -> str:
     return recipes.result_name(f"{model}-f{fold}", recipe)
 
 
-def fold(n: int, number: int, *, seed: int = 42) -> Split:
-    """One of the five folds of ``splits.cv_folds(n, seed)``.
-
-    Raises:
-        ValueError: there is no fold of that number.
-    """
-    if number not in range(FOLDS):
-        raise ValueError(f"folds have the numbers 0 to {FOLDS - 1}, not {number!r}")
-    return cv_folds(n, seed)[number]
-
-
-def parts(fold: Split) -> dict[str, np.ndarray]:
+def parts(fold: Split, old: Split) -> dict[str, np.ndarray]:
     """What a fold is measured on, by name, as indices.
 
-    train; out_of_fold, the piece kept out of it; validation, that of the 72 % split, all of which
-    every fold but the last was trained on; test, the same as there.
+    train; out_of_fold, the piece kept out of it; validation, that of the 72 % split it is cut from,
+    all of which every fold but the last was trained on; test, the same as there.
     """
-    n = sum(fold.sizes.values())
-    validation = split_72(n, fold.seed).validation
     return {
         "train": fold.train,
         "out_of_fold": fold.validation,
-        "validation": validation,
+        "validation": old.validation,
         "test": fold.test,
     }
 
@@ -63,16 +50,19 @@ def train_fold(
     run_dir: Path | str,
     *,
     notebook: str,
-    split_seed: int = 42,
+    split_seed: int | None = 42,
     recipe: str = "paper",
     **shape: Any,
 ) -> dict[str, Any]:
     """Train a model on one fold, evaluate it and return its record.
 
-    name, shape: as of ``models.build_model``; number: of the fold, 0 to 4; recipe: the one in
-    ``recipes.RECIPES`` that config follows.
+    name, shape: as of ``models.build_model``; number: of the fold, 0 to 4; split_seed: as of
+    ``splits.of``; recipe: the one in ``recipes.RECIPES`` that config follows.
+
+    Raises:
+        ValueError: there is no fold of that number.
     """
-    split = fold(len(data), number, seed=split_seed)
+    split = of(data, f"fold-{number}", seed=split_seed)
     model = build_model(name, seed=config.seed, **shape)
     result = fit(model, data, split, config, run_dir)
     return evaluate_run(
@@ -82,7 +72,7 @@ def train_fold(
         config,
         result,
         run_dir,
-        parts=parts(split),
+        parts=parts(split, of(data, "72", seed=split_seed)),
         notebook=notebook,
         name=result_name(name, number, recipe),
         **recipes.expected(recipe, name),

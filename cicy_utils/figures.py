@@ -34,7 +34,7 @@ from cicy_utils.paper_tables import (
     TABLES,
     Key,
 )
-from cicy_utils.splits import cv_folds, split_72, split_80
+from cicy_utils.splits import of
 
 DATA_NOTEBOOK = "00_data"
 
@@ -185,14 +185,14 @@ def make_figures(run_folder: Path | str, target: Path | str) -> dict[str, Figure
     return made
 
 
-def distribution(number: int, data: Cicy4, seed: int, label: str = "") -> Figure:
+def distribution(number: int, data: Cicy4, seed: int | None, label: str = "") -> Figure:
     """Figure 1, 2 or 38 to 42: the Hodge numbers in a list and in parts of it.
 
-    seed: of the splits.
+    seed: of the splits, as of ``splits.of``.
     """
-    figure, n = FIGURES[number], len(data)
+    figure = FIGURES[number]
     if figure.kind == "two splits":
-        both = (split_72(n, seed), split_80(n, seed))
+        both = [of(data, name, seed=seed) for name in ("72", "80")]
         parts = {
             f"{part}, {split.name} %": split.parts[part]
             for part in ("train", "test")
@@ -202,10 +202,10 @@ def distribution(number: int, data: Cicy4, seed: int, label: str = "") -> Figure
     else:
         samples = {"all": data.hodge}
         if figure.kind == "fold":
-            fold = cv_folds(n, seed)[figure.fold]
+            fold = of(data, f"fold-{figure.fold}", seed=seed)
             parts = {"training": fold.train, "validation": fold.validation}
         else:
-            parts = split_72(n, seed).parts
+            parts = of(data, "72", seed=seed).parts
     samples |= {name: data.hodge[indices] for name, indices in parts.items()}
     return plots.hodge_distributions(samples, title=_title(number), label=label)
 
@@ -317,14 +317,17 @@ def _list_of(run_folder: Path) -> tuple[Cicy4 | None, int | None]:
     for path in sorted((run_folder / DATA_NOTEBOOK).glob(f"*/{records.METRICS_FILE}")):
         record = records.found_metrics(path.parent)
         if "splits" in record:
-            return _load(record), record["splits"]["72"]["seed"]
+            seed = record["splits"]["72"]["seed"]
+            return _load(record, seed), seed
     return None, None
 
 
-def _load(record: dict[str, Any]) -> Cicy4 | None:
-    """The list that a record speaks of, if it is still to be had."""
+def _load(record: dict[str, Any], seed: int | None) -> Cicy4 | None:
+    """The list that a record speaks of, if it and its splits are still to be had."""
     try:
         data = load_cicy4(record["data"]["source"], subset=record["data"]["subset"])
+        for name in ("72", "80"):
+            of(data, name, seed=seed)
     except (OSError, ValueError):
         return None
     return data if data.fingerprint == record["data"]["fingerprint"] else None

@@ -58,8 +58,7 @@ def kaggle_split(source: str | Path, data: Cicy4, name: str = "72", *, drop: boo
             be read; otherwise they are an error.
 
     Returns:
-        A split called "kaggle-72" or "kaggle-80" with the seed -1 (it was not drawn here), in the
-        order of the arrays.
+        The split without a seed, as it was not drawn here, in the order of the arrays.
 
     Raises:
         Refused: an array is missing or damaged, an entry is not in the list, its labels are not
@@ -111,7 +110,7 @@ def kaggle_split(source: str | Path, data: Cicy4, name: str = "72", *, drop: boo
     everything = np.concatenate(list(parts.values()))
     if len(np.unique(everything)) != len(everything):
         raise Refused(f"{source}: the split {name} has an entry twice; get the arrays again")
-    return Split(f"kaggle-{name}", -1, parts["train"], parts["validation"], parts["test"])
+    return Split(name, None, parts["train"], parts["validation"], parts["test"])
 
 
 @contextmanager

@@ -13,31 +13,37 @@ The paper's sizes on the 905,684 configurations follow from scikit-learn's rules
 
 The paper does not give its seeds. That of the 80 % step, 101, is in its public notebooks; 42 for
 the first one is our choice, after the seed that they use elsewhere. So the sets have the published
-sizes, but not the published members.
+sizes, but not the published members. These are in the Kaggle arrays of its author, whose splits
+``of`` gives where there is no seed.
 """
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.model_selection import KFold, train_test_split
+
+if TYPE_CHECKING:
+    from cicy_utils.data import Cicy4
 
 TEST_SHARE = 0.2
 VALIDATION_SHARE = 0.1  # of what the test set leaves: 8 % of everything
 ENLARGE_SHARE = 0.4  # of the 72 % split's test set
 ENLARGE_SEED = 101
 FOLDS = 5
+NAMES = ("72", "80", *(f"fold-{number}" for number in range(FOLDS)))
 SMALLEST = 10  # below this some part would be empty
 
 
 def training_share(name: str) -> int:
     """The share that the training set of a split stands for in the paper's tables, in percent.
 
-    80 or 72, whether it is one of ours or of the published ones; folds belong to the latter.
+    80 or 72; folds belong to the latter.
     """
-    return 80 if name.endswith("80") else 72
+    return 80 if name == "80" else 72
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,14 +51,13 @@ class Split:
     """Index arrays of three disjoint parts of a list.
 
     Attributes:
-        name: "72", "80" or "fold-0" to "fold-4"; "kaggle-72" and "kaggle-80" are the published
-            ones, see ``kaggle_arrays``.
-        seed: the seed of the first cut.
+        name: "72", "80" or "fold-0" to "fold-4".
+        seed: of the first cut; None if it was not drawn here but came with the list.
         train, validation, test: int64 indices in the order drawn.
     """
 
     name: str
-    seed: int
+    seed: int | None
     train: np.ndarray
     validation: np.ndarray
     test: np.ndarray
@@ -119,7 +124,56 @@ def cv_folds(n: int, seed: int = 42) -> tuple[Split, ...]:
     Raises:
         ValueError: fewer than ten configurations.
     """
-    old = split_72(n, seed)
+    return _folds(split_72(n, seed))
+
+
+def of(data: Cicy4, name: str, *, seed: int | None = 42) -> Split:
+    """A split of a list by its name: drawn or, without a seed, the one that the list came with.
+
+    Args:
+        data: the list, or a subset of it, of which the split then is what the subset has of it.
+        name: "72", "80" or "fold-0" to "fold-4".
+        seed: as of ``split_72``; None for the split in the Kaggle arrays that are the list's
+            source, which are read once in a process. Folds are cut from it as from one that was
+            drawn, since the arrays do not hold the paper's.
+
+    Raises:
+        ValueError: there is no such split, the list is too short for one, or there is no seed and
+            the source has no split of its own, or not one of this list.
+    """
+    if name not in NAMES:
+        raise ValueError(f"the splits are {', '.join(NAMES)}, not {name!r}")
+    if name.startswith("fold"):
+        return {fold.name: fold for fold in _folds(of(data, "72", seed=seed))}[name]
+    if seed is not None:
+        return {"72": split_72, "80": split_80}[name](len(data), seed)
+    key = data.source, data.fingerprint, name
+    if key not in _came_with:
+        _came_with[key] = _published(data, name)
+    return _came_with[key]
+
+
+_came_with: dict[tuple[str, str, str], Split] = {}  # what was read, as it takes a minute
+
+
+def require_own(source: str) -> None:
+    """ValueError where a source has no split of its own for certain."""
+    if source == "bundled":
+        raise ValueError(
+            "the bundled list has no split of its own: give a seed of the split (SPLIT_SEED), or "
+            "the Kaggle arrays as the source (SOURCE)"
+        )
+
+
+def _published(data: Cicy4, name: str) -> Split:
+    from cicy_utils.kaggle_arrays import kaggle_split  # they need this module
+    from cicy_utils.records import LIST_SIZE
+
+    require_own(data.source)
+    return kaggle_split(data.source, data, name, drop=len(data) < LIST_SIZE)
+
+
+def _folds(old: Split) -> tuple[Split, ...]:
     pool = np.concatenate([old.train, old.validation])
     return tuple(
         Split(f"fold-{fold}", old.seed, pool[train], pool[validation], old.test)

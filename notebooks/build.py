@@ -193,7 +193,7 @@ from cicy_utils import data, models, plots, recipes, records, retraining, seeds,
 NOTEBOOK, MODEL = "@notebook", "@model"
 run_dir = records.run_directory(NOTEBOOK, recipes.variant(RECIPE, SEEDS), folder=RUN_DIR)
 cicy4 = data.load_cicy4(SOURCE, layout=LAYOUT or recipes.layout(RECIPE), subset=SUBSET)
-split = splits.split_72(len(cicy4), seed=SPLIT_SEED)
+split = splits.of(cicy4, "72", seed=SPLIT_SEED)
 changes = dict(learning_rate=LEARNING_RATE, batch_size=BATCH_SIZE, max_epochs=MAX_EPOCHS)
 place = dict(device=DEVICE, precision=PRECISION, max_hours=MAX_HOURS)
 config = recipes.config(RECIPE, MODEL, **changes, **place, patience=PATIENCE, others=SETTINGS)
@@ -209,8 +209,8 @@ An answer counts as right when the rounded prediction is the exact Hodge number;
 this of the whole quadruple. The last row needs no network: it answers every configuration with the
 most frequent value of the training set. A network that has learned something is above it. One
 training is one draw: five trainings of LSTM-448 on different folds span @lowest to @highest on
-$h^{2,2}$ in the paper. The published numbers are of another test set, as large and drawn in the
-same way."""
+$h^{2,2}$ in the paper. With a `SPLIT_SEED` the published numbers are of another test set, as large
+and drawn in the same way."""
 
 SEEDS_TEXT = """Every seed of this run, with median and range where there are several:"""
 
@@ -362,9 +362,9 @@ training, validation and test sets.
 
 ## Parameters"""
 
-DATA_PARAMETERS = """SOURCE = "bundled"  # "bundled", or the path of another copy of the list
+DATA_PARAMETERS = f"""SOURCE = "bundled"  # "bundled", or the path of another copy of the list
 SUBSET = None  # number of configurations drawn from the list; None: all 905,684
-SPLIT_SEED = 42  # who is in the training, validation and test set
+{texts.SPLIT_SEED}
 BASELINES = True  # whether to measure predictions without a neural network
 BASELINE_SUBSET = None  # number of configurations for these, if SUBSET is None; None: all 905,684
 BASELINE_TRAIN = 20_000  # configurations that the trees learn from at most
@@ -375,8 +375,7 @@ from cicy_utils.data import load_cicy4
 
 run_dir = records.run_directory("00_data", "list", folder=RUN_DIR)
 cicy4 = load_cicy4(SOURCE, subset=SUBSET)
-two_splits = [make(len(cicy4), SPLIT_SEED) for make in (splits.split_72, splits.split_80)]
-all_splits = [*two_splits, *splits.cv_folds(len(cicy4), SPLIT_SEED)]
+all_splits = [splits.of(cicy4, name, seed=SPLIT_SEED) for name in splits.NAMES]
 record = evaluation.record_list(cicy4, all_splits, run_dir)
 label = record["label"]"""
 

@@ -412,6 +412,7 @@ def test_right_parameters_are_taken(tmp_path):
         ("00", "SUBSET", "3", "SUBSET must be a whole number from 10 to 905,684, not 3"),
         ("00", "BASELINE_SUBSET", "0", "BASELINE_SUBSET must be a whole number from 10 to .*not 0"),
         ("00", "BASELINE_TRAIN", "0", "BASELINE_TRAIN must be a whole number, at least 1, not 0"),
+        ("12", "SPLIT_SEED", "None", "the bundled list has no split of its own: give a seed of "),
         ("12", "SPLIT_SEED", "-1", "SPLIT_SEED must be .* from 0 to 4,294,967,295, not -1"),
         ("12", "HIDDEN_SIZE", "-3", "hidden_size must be a positive integer, not -3"),
         ("13", "MODEL", "LSTM-3", "unknown model 'LSTM-3'; choose one of CNN-GRU-384, "),
@@ -451,6 +452,8 @@ def test_numbers_at_the_ends_of_their_ranges_are_taken(tmp_path):
         assert plan("12", SUBSET=str(subset))["SUBSET"] == subset
     # Of another list nobody knows here how long it is.
     assert plan("12", SUBSET="905685", SOURCE=str(tmp_path))["SUBSET"] == 905_685
+    # It may come with a split of its own.
+    assert plan("12", SPLIT_SEED="None", SOURCE=str(tmp_path))["SPLIT_SEED"] is None
     assert plan("12", SPLIT_SEED="0", HIDDEN_SIZE="1", BIDIRECTIONAL="True")["HIDDEN_SIZE"] == 1
     assert plan("00", BASELINE_SUBSET="None", SPLIT_SEED=str(2**32 - 1))["BASELINE_SUBSET"] is None
     assert plan("16", TRIALS="1", LOWEST_HIDDEN="512", LAYERS="[1, 3]")["LAYERS"] == [1, 3]
@@ -667,6 +670,7 @@ def test_a_task_is_done_when_all_its_seeds_are(tmp_path):
         {"settings": {"learning_rate": 0.5}},
         {"data": {"layout": "descending"}},
         {"split": {"seed": 41}},
+        {"split": {"seed": None}},
     ):
         second.write_text(json.dumps(good | wrong))
         assert not folders.is_done(task)

@@ -177,6 +177,7 @@ def test_tables_of_the_folds(folder):
 
 
 @pytest.mark.parametrize("number", [-1, 5, 1.5])
-def test_there_are_five_folds(number):
-    with pytest.raises(ValueError, match="numbers 0 to 4"):
-        cross_validation.fold(60, number)
+def test_there_are_five_folds(data, tmp_path, number):
+    with pytest.raises(ValueError, match=r"the splits are .* fold-0, .* fold-4, not 'fold-"):
+        train(data, number, tmp_path)
+    assert not list(tmp_path.iterdir())

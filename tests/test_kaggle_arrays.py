@@ -7,9 +7,13 @@ import zipfile
 import numpy as np
 import pytest
 
+from cicy_utils import baselines, figures, splits
 from cicy_utils.archives import Folder, Refused
-from cicy_utils.data import LAYOUTS, arrange, load_cicy4
+from cicy_utils.cross_validation import finished, train_fold
+from cicy_utils.data import LAYOUTS, arrange, load_cicy4, write_npz
+from cicy_utils.evaluation import record_list
 from cicy_utils.kaggle_arrays import kaggle_split, open_container, read_arrays
+from cicy_utils.training import TrainConfig
 from cicy_utils.validation import validate
 
 PRODUCT = np.zeros((16, 20))
@@ -122,7 +126,7 @@ def test_own_splits(tmp_path, cicy4_few, zipped, layout):
     data = load_cicy4(source, layout=layout)
     assert (data.matrices == arrange(cicy4_few.matrices, layout)).all()
     split = kaggle_split(source, data)
-    assert (split.name, split.seed) == ("kaggle-72", -1)
+    assert (split.name, split.seed) == ("72", None)
     assert {part: found.tolist() for part, found in split.parts.items()} == {
         "train": list(PARTS["Xtrain"]),
         "validation": list(PARTS["Xvalid"]),
@@ -131,6 +135,63 @@ def test_own_splits(tmp_path, cicy4_few, zipped, layout):
     larger = kaggle_split(source, data, "80")
     assert larger.sizes == {"train": 17, "validation": 3, "test": 10}
     assert larger.train.tolist() == list(PARTS["Xtrain_80"])
+
+
+@pytest.fixture
+def published(tmp_path, cicy4_few):
+    """The arrays, the list in them and, by name, the splits that they hold."""
+    source = save_arrays(tmp_path / "set", cicy4_few)
+    data = load_cicy4(source)
+    return source, data, {name: kaggle_split(source, data, name) for name in ("72", "80")}
+
+
+def test_without_a_seed_the_split_is_the_published_one(published):
+    source, data, expected = published
+    for name, split in expected.items():
+        assert splits.of(data, name, seed=None).fingerprints == split.fingerprints
+    old = expected["72"]
+    pool = np.concatenate([old.train, old.validation])
+    folds = [splits.of(data, f"fold-{number}", seed=None) for number in range(5)]
+    assert np.concatenate([fold.validation for fold in folds]).tolist() == pool.tolist()
+    assert all(fold.test.tolist() == old.test.tolist() for fold in folds)
+    # What has been read stays known; of a subset the split is what it has of the published one.
+    (source / "conf_Xtrain.npy").rename(source / "elsewhere.npy")
+    assert splits.of(data, "72", seed=None).fingerprints == old.fingerprints
+    few = load_cicy4(source, subset=20)
+    with pytest.raises(Refused, match=r"has no conf_Xtrain\.npy; get the complete data set"):
+        splits.of(few, "72", seed=None)
+    (source / "elsewhere.npy").rename(source / "conf_Xtrain.npy")
+    assert sum(splits.of(few, "72", seed=None).sizes.values()) == 20
+
+
+def test_a_source_without_a_split_says_so(tmp_path, cicy4_few):
+    write_npz(tmp_path / "cicy4.npz", cicy4_few.matrices, cicy4_few.hodge)
+    with pytest.raises(Refused, match=r"cicy4\.npz has no conf_Xtrain\.npy"):
+        splits.of(load_cicy4(tmp_path / "cicy4.npz"), "72", seed=None)
+
+
+def test_trainings_baselines_and_figures_follow_the_published_split(published, tmp_path):
+    _, data, expected = published
+    test = expected["72"].fingerprints["test"]
+    config = TrainConfig(max_epochs=1, batch_size=8, device="cpu")
+    run = {"notebook": "13_cross_validation", "split_seed": None, "hidden_size": 4}
+    record = train_fold("LSTM-448", 4, data, config, tmp_path / "fold-4", **run)
+    assert (record["split"]["seed"], record["split"]["fingerprints"]["test"]) == (None, test)
+    assert finished(tmp_path / "fold-4") == {tmp_path / "fold-4": record}
+    for entry in baselines.record(data, tmp_path, None, tree_rows=5):
+        split = expected[entry["split"]["name"]]
+        assert entry["split"]["fingerprints"] == split.fingerprints
+    again = baselines.evaluate(data, None, tree_rows=5)  # who is drawn does not change
+    assert [entry["metrics"] for entry in again] == [
+        entry["metrics"] for entry in baselines.evaluate(data, None, tree_rows=5)
+    ]
+    record_list(
+        data,
+        [splits.of(data, name, seed=None) for name in splits.NAMES],
+        tmp_path / "run/00_data/list",
+    )
+    made = figures.make_figures(tmp_path / "run", tmp_path / "figures")
+    assert list(made) == ["1", "2", "38", "39", "40", "41", "42"]
 
 
 def test_split_of_another_list(tmp_path, cicy4_few):

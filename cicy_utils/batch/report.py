@@ -427,8 +427,9 @@ class Report:
                 found["fingerprint of the list"] = data["fingerprint"]
             if test := split.get("fingerprints", {}).get("test"):
                 found[f"test set of the {paper.key(record)[1]} % split, sha256"] = test
-            if split.get("seed") is not None:
-                found["seed of the splits"] = str(split["seed"])
+            if "seed" in split:
+                drawn = split["seed"] is not None
+                found["seed of the splits"] = str(split["seed"]) if drawn else "none: as published"
         return list(found.items())
 
     def machines(self) -> list[tuple[dict[str, str], int]]:

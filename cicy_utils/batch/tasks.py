@@ -14,7 +14,7 @@ from typing import Any
 
 import papermill
 
-from cicy_utils import recipes
+from cicy_utils import recipes, splits
 from cicy_utils.batch import profiles
 from cicy_utils.config import LARGEST_SEED, TrainConfig
 from cicy_utils.data import LAYOUTS
@@ -39,6 +39,7 @@ OPTIONAL = {
     "RESULTS": str,
     "RUN_DIR": str,
 }
+OR_NONE = ("SPLIT_SEED",)  # they may be None though they are not by default
 # Whole numbers that mean something, the first and the last, besides those of ``TrainConfig``.
 RANGES = {
     "SUBSET": (SMALLEST, LIST_SIZE),
@@ -293,7 +294,7 @@ def check_parameters(notebook: str, values: Mapping[str, Any], defaults: Mapping
             )
         wanted = _type(name, defaults[name])
         fits = wanted is None or type(value) in {wanted, int if wanted is float else wanted}
-        if not fits and not (value is None and defaults[name] is None):
+        if not fits and not (value is None and (defaults[name] is None or name in OR_NONE)):
             raise ValueError(f"{notebook}: {name} is {TYPE_NAMES[wanted]}, not {value!r}")
         if value == []:
             raise ValueError(f"{notebook}: {name} must not be empty")
@@ -312,6 +313,8 @@ def check_values(
     try:
         _check_training(settings)
         _check_ranges(settings, chosen)
+        if "SPLIT_SEED" in chosen and settings["SPLIT_SEED"] is None:
+            splits.require_own(settings["SOURCE"])
         if model and not {"MODEL", *SHAPE}.isdisjoint(chosen):
             from cicy_utils import models  # slow to import, as is the scan: they bring torch
 
