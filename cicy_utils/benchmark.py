@@ -169,11 +169,11 @@ def benchmark_enumeration(dimensions: tuple[int, ...], rounds: int) -> list[dict
     return rows
 
 
-def benchmark_growth(plan: Plan, notes: list[str]) -> Iterator[dict[str, Any]]:
+def benchmark_growth(plan: Plan, rounds: int, notes: list[str]) -> Iterator[dict[str, Any]]:
     """How the cost grows, see ``benchmark_training.benchmark_growth``; that of topology too."""
-    yield from benchmark_training.benchmark_growth(plan.training, notes)
+    yield from benchmark_training.benchmark_growth(plan.training, rounds, notes)
     points = [{"what": "Hodge numbers", "configurations": n} for n in plan.growth]
-    yield benchmark_training.growth("cpu", "Hodge numbers", "configurations", points, notes)
+    yield benchmark_training.growth("cpu", "Hodge numbers", "configurations", points, rounds, notes)
 
 
 def benchmark_cluster(labels: int, rounds: int, notes: list[str]) -> list[dict[str, Any]]:
@@ -260,7 +260,7 @@ def run(
         "cluster": lambda: benchmark_cluster(plan.labels, rounds, notes),
         "enumeration": lambda: benchmark_enumeration(plan.dimensions, rounds),
         "parser": lambda: benchmark_parsers(plan.entries, rounds),
-        "growth": lambda: benchmark_growth(plan, notes),
+        "growth": lambda: benchmark_growth(plan, rounds, notes),
     }
     here = environment()
     machine = {
@@ -356,6 +356,10 @@ def _numbers(head: str, key: str, form: str) -> Column:
     return Column(head, lambda row, _: _joined(row[key], form))
 
 
+def _percent(share: float | None) -> str:
+    return DASH if share is None else f"{100 * share:.0f} %"
+
+
 def _over_slowest(row: dict[str, Any], rows: list[dict[str, Any]]) -> str:
     rates = [one["entries_per_second"] for one in rows]
     return f"{row['entries_per_second'] / min(rates):.1f}"
@@ -377,7 +381,7 @@ _BESIDE = (
     _number("usual, per second", "usual", ",.0f"),
     _number("ours, per second", "ours", ",.0f"),
     _number("ratio", "ratio", ".2f"),
-    Column("share of peak", lambda row, _: f"{100 * row['share_of_peak']:.0f} %"),
+    Column("share of peak", lambda row, _: _percent(row["share_of_peak"])),
 )
 _STEPS = f"steps of {benchmark_training.MAIN_MODEL}, batch {benchmark_training.PAPER_BATCH}"
 _GRAPH = f"steps of {benchmark_training.GRAPH_MODEL}, batch {benchmark_training.PAPER_BATCH}"
@@ -444,7 +448,7 @@ PARTS = {
         _number("MB of the process", "peak_mb", ",.0f"),
     ),
     "growth": (
-        _word("cost of, each point once", "what"),
+        _word("cost of", "what"),
         _DEVICE,
         _word("grows", "grows"),
         _numbers("sizes", "sizes", ","),

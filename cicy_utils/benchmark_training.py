@@ -30,8 +30,8 @@ from cicy_utils.paper import SPLIT_SIZES
 from cicy_utils.splits import Split
 from cicy_utils.stopwatch import Memory, in_new_process, interleaved, median, seconds
 
-MODELS = ("LSTM-448", "CNN-LSTM-400", "ResNet-GRU-400")
 MAIN_MODEL, GRAPH_MODEL, PAPER_BATCH = "LSTM-448", "Graph-64", 128
+MODELS = (MAIN_MODEL, "CNN-LSTM-400", "ResNet-GRU-400", GRAPH_MODEL)
 LEARNING_RATE = 0.001  # it does not change how long a step takes
 EPOCHS = 2  # the last is timed: the first warms up
 WARM_UP_BATCHES = 3
@@ -74,8 +74,8 @@ EVERY_SIZE = (10_000, 30_000, 100_000, 300_000, 905_684)
 FULL = {
     "cpu": Sizes(
         batches=(128, 1024),
-        usual=1024,
-        ours=1024,
+        usual=2048,
+        ours=2048,
         steps=8,
         side=2048,
         list_sizes=EVERY_SIZE,
@@ -161,9 +161,9 @@ def benchmark_training(
         One row per case: device, precision, model, batch_size; usual and ours (training
         configurations per second), usual_range and ours_range ([least, most]), ratio (ours over
         usual); share_of_peak (of the floating-point operations per second that a matrix product
-        reaches on the same device); epoch_seconds (ours, for an epoch of the complete 72 % split);
-        usual_mib and ours_mib (memory taken besides the list on a GPU; None on a CPU, where a
-        process that has trained before uses what it has again).
+        reaches on the same device; None for a graph network); epoch_seconds (ours, for an epoch of
+        the complete 72 % split); usual_mib and ours_mib (memory taken besides the list on a GPU;
+        None on a CPU, where a process that has trained before uses what it has again).
     """
     for device, size in _here(sizes):
         most = max(size.ours, size.usual, *size.batches)
@@ -182,8 +182,7 @@ def benchmark_training(
             found = interleaved(alternatives, rounds)
             row = _beside(case, {side: [e.rate for e in epochs] for side, epochs in found.items()})
             work = 3 + 1 / 9  # backwards costs twice as much as forwards; and the validation
-            operations = work * operations_per_configuration(case.build())
-            row["share_of_peak"] = row["ours"] * operations / peaks[case.precision]
+            row["share_of_peak"] = _share(work * row["ours"], case.build(), peaks[case.precision])
             row["epoch_seconds"] = FULL_EPOCH / row["ours"]
             yield row | {f"{side}_mib": median(e.mib for e in found[side]) for side in found}
 
@@ -209,7 +208,7 @@ def benchmark_inference(sizes: dict[str, Sizes], rounds: int) -> Iterator[dict[s
             for warm_up in alternatives.values():
                 warm_up()
             row = _beside(case, interleaved(alternatives, rounds))
-            row["share_of_peak"] = row["ours"] * operations_per_configuration(model) / peak
+            row["share_of_peak"] = _share(row["ours"], model, peak)
             yield row
 
 
@@ -453,10 +452,12 @@ def _recorded(timer: Timer, notes: list[str], **how: Any) -> Callable[[Tensor], 
         return steps.fastest_step(timer.step(**how), timer.case.batch_size)
 
 
-def benchmark_growth(sizes: dict[str, Sizes], notes: list[str]) -> Iterator[dict[str, Any]]:
+def benchmark_growth(
+    sizes: dict[str, Sizes], rounds: int, notes: list[str]
+) -> Iterator[dict[str, Any]]:
     """Time and memory of a training epoch against the size of the list, of the network, of a batch.
 
-    Each point is measured once, in a process of its own.
+    Each point is measured in processes of its own, one in every round.
 
     Yields:
         One row per series: device, what (what an epoch is of), grows ("configurations", "hidden
@@ -475,24 +476,32 @@ def benchmark_growth(sizes: dict[str, Sizes], notes: list[str]) -> Iterator[dict
             words = [f"{k} {v:,}" for k, v in others.items() if k not in (*named, grows)]
             what = f"training epoch ({', '.join(words)})"
             points = [others | {grows: value} for value in values]
-            yield growth(device_name(device), what, grows, points, notes)
+            yield growth(device_name(device), what, grows, points, rounds, notes)
 
 
 def growth(
-    device: str, what: str, grows: str, points: Sequence[dict[str, Any]], notes: list[str]
+    device: str,
+    what: str,
+    grows: str,
+    points: Sequence[dict[str, Any]],
+    rounds: int,
+    notes: list[str],
 ) -> dict[str, Any]:
-    """Measure some points, each in a process of its own."""
-    found = [in_new_process("cicy_utils.benchmark", point) for point in points]
-    for note in (note for one in found for note in one["notes"]):
+    """Measure some points, each in a process of its own, round after round: medians."""
+    found = [
+        [in_new_process("cicy_utils.benchmark", point) for point in points] for _ in range(rounds)
+    ]
+    for note in (note for one in found for point in one for note in point["notes"]):
         if note not in notes:
             notes.append(note)
+    of_each = list(zip(*found, strict=True))
     return {
         "device": device,
         "what": what,
         "grows": grows,
         "sizes": [point[grows] for point in points],
-        "seconds": [one["seconds"] for one in found],
-        "mib": [one["mib"] for one in found],
+        "seconds": [median(one["seconds"] for one in times) for times in of_each],
+        "mib": [median(one["mib"] for one in times) for times in of_each],
     }
 
 
@@ -532,6 +541,11 @@ def matrix_product_peak(device: str, precision: str, side: int) -> float:
             _synchronise(place)
             best = min(best, time.perf_counter() - start)
     return 2 * side**3 / best
+
+
+def _share(rate: float, model: HodgeNetwork, peak: float) -> float | None:
+    """Of the peak, by so many predictions per second; None where each matrix costs its own."""
+    return None if model.graph is not None else rate * operations_per_configuration(model) / peak
 
 
 def operations_per_configuration(model: nn.Module) -> float:
