@@ -22,7 +22,7 @@ from cicy_utils import evaluation, metrics, paper, provenance, records, topology
 from cicy_utils.data import HODGE_NAMES, MAX_ENTRY, Cicy4
 from cicy_utils.paper_tables import BASELINES
 from cicy_utils.relations import euler_from_hodge
-from cicy_utils.splits import Split, of
+from cicy_utils.splits import Split, split_of
 
 # Predicts (n, 4) from matrices uint8 (n, 16, 20).
 Predictor = Callable[[np.ndarray], np.ndarray]
@@ -123,7 +123,7 @@ def evaluate(
 
     Args:
         data: the configurations that the models are trained on.
-        seed: of the split, as of ``splits.of``.
+        seed: of the split, as of ``splits.split_of``.
         tree_rows: configurations that the trees learn from at most, drawn from the training set;
             None for all of it, which takes hours on the complete list.
 
@@ -139,7 +139,7 @@ def evaluate(
         raise ValueError(
             f"the trees need at least one configuration to learn from, not {tree_rows}"
         )
-    narrow, wide = (of(data, name, seed=seed) for name in ("72", "80"))
+    narrow, wide = (split_of(data, name, seed=seed) for name in ("72", "80"))
     few = narrow.train
     if tree_rows is not None and tree_rows < len(few):
         random = np.random.default_rng(SEED if seed is None else seed)

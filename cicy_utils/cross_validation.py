@@ -19,7 +19,7 @@ from cicy_utils.data import Cicy4
 from cicy_utils.evaluation import evaluate_run
 from cicy_utils.models import build_model
 from cicy_utils.records import METRICS_FILE, Predictions
-from cicy_utils.splits import Split, of
+from cicy_utils.splits import Split, split_of
 from cicy_utils.training import fit
 
 
@@ -57,12 +57,12 @@ def train_fold(
     """Train a model on one fold, evaluate it and return its record.
 
     name, shape: as of ``models.build_model``; number: of the fold, 0 to 4; split_seed: as of
-    ``splits.of``; recipe: the one in ``recipes.RECIPES`` that config follows.
+    ``splits.split_of``; recipe: the one in ``recipes.RECIPES`` that config follows.
 
     Raises:
         ValueError: there is no fold of that number.
     """
-    split = of(data, f"fold-{number}", seed=split_seed)
+    split = split_of(data, f"fold-{number}", seed=split_seed)
     model = build_model(name, seed=config.seed, **shape)
     result = fit(model, data, split, config, run_dir)
     return evaluate_run(
@@ -72,7 +72,7 @@ def train_fold(
         config,
         result,
         run_dir,
-        parts=parts(split, of(data, "72", seed=split_seed)),
+        parts=parts(split, split_of(data, "72", seed=split_seed)),
         notebook=notebook,
         name=result_name(name, number, recipe),
         **recipes.expected(recipe, name),

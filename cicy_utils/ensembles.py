@@ -25,7 +25,7 @@ from cicy_utils import evaluation, metrics, provenance, records, reference, topo
 from cicy_utils.data import HODGE_NAMES, Cicy4
 from cicy_utils.paper import ENSEMBLES_FILE, published
 from cicy_utils.records import Mask, Predictions
-from cicy_utils.splits import Split, of, training_share
+from cicy_utils.splits import Split, split_of, training_share
 
 ROUNDS = 20  # a climb goes on for that many without getting better
 MOST_ROUNDS = 200
@@ -528,7 +528,7 @@ def _why_not(folder: Path, record: dict[str, Any], data: Cicy4, split: Split) ->
         return f"other configurations ({record['data']['configurations']:,} of them)"
     if record["split"]["seed"] != split.seed:
         return f"another split, of seed {record['split']['seed']}"
-    own = split if record["split"]["name"] == split.name else of(data, "72", seed=split.seed)
+    own = split if record["split"]["name"] == split.name else split_of(data, "72", seed=split.seed)
     if record["split"]["fingerprints"]["test"] != own.fingerprints["test"]:
         return "another test set than that of its split"
     if not (folder / records.TRAINED_ON_FILE).is_file():

@@ -34,7 +34,7 @@ from cicy_utils.paper_tables import (
     TABLES,
     Key,
 )
-from cicy_utils.splits import of
+from cicy_utils.splits import split_of
 
 DATA_NOTEBOOK = "00_data"
 
@@ -188,11 +188,11 @@ def make_figures(run_folder: Path | str, target: Path | str) -> dict[str, Figure
 def distribution(number: int, data: Cicy4, seed: int | None, label: str = "") -> Figure:
     """Figure 1, 2 or 38 to 42: the Hodge numbers in a list and in parts of it.
 
-    seed: of the splits, as of ``splits.of``.
+    seed: of the splits, as of ``splits.split_of``.
     """
     figure = FIGURES[number]
     if figure.kind == "two splits":
-        both = [of(data, name, seed=seed) for name in ("72", "80")]
+        both = [split_of(data, name, seed=seed) for name in ("72", "80")]
         parts = {
             f"{part}, {split.name} %": split.parts[part]
             for part in ("train", "test")
@@ -202,10 +202,10 @@ def distribution(number: int, data: Cicy4, seed: int | None, label: str = "") ->
     else:
         samples = {"all": data.hodge}
         if figure.kind == "fold":
-            fold = of(data, f"fold-{figure.fold}", seed=seed)
+            fold = split_of(data, f"fold-{figure.fold}", seed=seed)
             parts = {"training": fold.train, "validation": fold.validation}
         else:
-            parts = of(data, "72", seed=seed).parts
+            parts = split_of(data, "72", seed=seed).parts
     samples |= {name: data.hodge[indices] for name, indices in parts.items()}
     return plots.hodge_distributions(samples, title=_title(number), label=label)
 
@@ -327,7 +327,7 @@ def _load(record: dict[str, Any], seed: int | None) -> Cicy4 | None:
     try:
         data = load_cicy4(record["data"]["source"], subset=record["data"]["subset"])
         for name in ("72", "80"):
-            of(data, name, seed=seed)
+            split_of(data, name, seed=seed)
     except (OSError, ValueError):
         return None
     return data if data.fingerprint == record["data"]["fingerprint"] else None

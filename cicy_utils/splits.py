@@ -14,7 +14,7 @@ The paper's sizes on the 905,684 configurations follow from scikit-learn's rules
 The paper does not give its seeds. That of the 80 % step, 101, is in its public notebooks; 42 for
 the first one is our choice, after the seed that they use elsewhere. So the sets have the published
 sizes, but not the published members. These are in the Kaggle arrays of its author, whose splits
-``of`` gives where there is no seed.
+``split_of`` gives where there is no seed.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ def cv_folds(n: int, seed: int = 42) -> tuple[Split, ...]:
     return _folds(split_72(n, seed))
 
 
-def of(data: Cicy4, name: str, *, seed: int | None = 42) -> Split:
+def split_of(data: Cicy4, name: str, *, seed: int | None = 42) -> Split:
     """A split of a list by its name: drawn or, without a seed, the one that the list came with.
 
     Args:
@@ -144,7 +144,7 @@ def of(data: Cicy4, name: str, *, seed: int | None = 42) -> Split:
     if name not in NAMES:
         raise ValueError(f"the splits are {', '.join(NAMES)}, not {name!r}")
     if name.startswith("fold"):
-        return {fold.name: fold for fold in _folds(of(data, "72", seed=seed))}[name]
+        return {fold.name: fold for fold in _folds(split_of(data, "72", seed=seed))}[name]
     if seed is not None:
         return {"72": split_72, "80": split_80}[name](len(data), seed)
     key = data.source, data.fingerprint, name

@@ -193,7 +193,7 @@ from cicy_utils import data, models, plots, recipes, records, retraining, seeds,
 NOTEBOOK, MODEL = "@notebook", "@model"
 run_dir = records.run_directory(NOTEBOOK, recipes.variant(RECIPE, SEEDS), folder=RUN_DIR)
 cicy4 = data.load_cicy4(SOURCE, layout=LAYOUT or recipes.layout(RECIPE), subset=SUBSET)
-split = splits.of(cicy4, "72", seed=SPLIT_SEED)
+split = splits.split_of(cicy4, "72", seed=SPLIT_SEED)
 changes = dict(learning_rate=LEARNING_RATE, batch_size=BATCH_SIZE, max_epochs=MAX_EPOCHS)
 place = dict(device=DEVICE, precision=PRECISION, max_hours=MAX_HOURS)
 config = recipes.config(RECIPE, MODEL, **changes, **place, patience=PATIENCE, others=SETTINGS)
@@ -375,7 +375,7 @@ from cicy_utils.data import load_cicy4
 
 run_dir = records.run_directory("00_data", "list", folder=RUN_DIR)
 cicy4 = load_cicy4(SOURCE, subset=SUBSET)
-all_splits = [splits.of(cicy4, name, seed=SPLIT_SEED) for name in splits.NAMES]
+all_splits = [splits.split_of(cicy4, name, seed=SPLIT_SEED) for name in splits.NAMES]
 record = evaluation.record_list(cicy4, all_splits, run_dir)
 label = record["label"]"""
 

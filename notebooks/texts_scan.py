@@ -55,7 +55,7 @@ SCAN = """from cicy_utils import data, plots, records, scan, splits, tables, tra
 NOTEBOOK = "@notebook"
 run_dir = records.run_directory(NOTEBOOK, MODEL, folder=RUN_DIR)
 cicy4 = data.load_cicy4(SOURCE, layout=LAYOUT, subset=SUBSET)
-split = splits.of(cicy4, "72", seed=SPLIT_SEED)
+split = splits.split_of(cicy4, "72", seed=SPLIT_SEED)
 recipe = dict(batch_size=BATCH_SIZE, max_epochs=MAX_EPOCHS, patience=PATIENCE, seed=SEED)
 config = training.TrainConfig(**recipe, device=DEVICE, precision=PRECISION)
 space = scan.Space(MODEL, LOWEST_HIDDEN, HIGHEST_HIDDEN, HIDDEN_STEP, LAYERS, LEARNING_RATES)

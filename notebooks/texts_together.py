@@ -159,7 +159,7 @@ from cicy_utils import data, plots, recipes, records, retraining, splits, tables
 NOTEBOOK, NAME = "@notebook", retraining.result_name(MODEL, RETRAIN, RECIPE)
 run_dir = records.run_directory(NOTEBOOK, NAME, folder=RUN_DIR)
 cicy4 = data.load_cicy4(SOURCE, layout=LAYOUT or recipes.layout(RECIPE), subset=SUBSET)
-split = splits.of(cicy4, "80", seed=SPLIT_SEED)
+split = splits.split_of(cicy4, "80", seed=SPLIT_SEED)
 before = recipes.result_name(MODEL, RECIPE)
 folder = CHECKPOINT or retraining.find_checkpoint(run_dir.parents[1], before, cicy4)
 checkpoint = retraining.load_checkpoint(folder, cicy4, split, model=before)
@@ -233,12 +233,12 @@ all choices."""
 
 CLIMB = """from cicy_utils import ensembles, plots, records, tables
 from cicy_utils.data import load_cicy4
-from cicy_utils.splits import of
+from cicy_utils.splits import split_of
 
 run_dir = records.run_directory("@notebook", "all", folder=RUN_DIR)
 results = records.results_folder(RESULTS, run_dir)
 cicy4 = load_cicy4(SOURCE, subset=SUBSET)
-splits = [of(cicy4, name, seed=SPLIT_SEED) for name in ("72", "80")]
+splits = [split_of(cicy4, name, seed=SPLIT_SEED) for name in ("72", "80")]
 found = {split.name: ensembles.find_members(results, cicy4, split) for split in splits}
 climbs = {split.name: ensembles.climb(found[split.name], split, rounds=ROUNDS) for split in splits}
 names = dict(run_dir=run_dir, notebook="@notebook")

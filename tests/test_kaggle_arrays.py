@@ -148,26 +148,26 @@ def published(tmp_path, cicy4_few):
 def test_without_a_seed_the_split_is_the_published_one(published):
     source, data, expected = published
     for name, split in expected.items():
-        assert splits.of(data, name, seed=None).fingerprints == split.fingerprints
+        assert splits.split_of(data, name, seed=None).fingerprints == split.fingerprints
     old = expected["72"]
     pool = np.concatenate([old.train, old.validation])
-    folds = [splits.of(data, f"fold-{number}", seed=None) for number in range(5)]
+    folds = [splits.split_of(data, f"fold-{number}", seed=None) for number in range(5)]
     assert np.concatenate([fold.validation for fold in folds]).tolist() == pool.tolist()
     assert all(fold.test.tolist() == old.test.tolist() for fold in folds)
     # What has been read stays known; of a subset the split is what it has of the published one.
     (source / "conf_Xtrain.npy").rename(source / "elsewhere.npy")
-    assert splits.of(data, "72", seed=None).fingerprints == old.fingerprints
+    assert splits.split_of(data, "72", seed=None).fingerprints == old.fingerprints
     few = load_cicy4(source, subset=20)
     with pytest.raises(Refused, match=r"has no conf_Xtrain\.npy; get the complete data set"):
-        splits.of(few, "72", seed=None)
+        splits.split_of(few, "72", seed=None)
     (source / "elsewhere.npy").rename(source / "conf_Xtrain.npy")
-    assert sum(splits.of(few, "72", seed=None).sizes.values()) == 20
+    assert sum(splits.split_of(few, "72", seed=None).sizes.values()) == 20
 
 
 def test_a_source_without_a_split_says_so(tmp_path, cicy4_few):
     write_npz(tmp_path / "cicy4.npz", cicy4_few.matrices, cicy4_few.hodge)
     with pytest.raises(Refused, match=r"cicy4\.npz has no conf_Xtrain\.npy"):
-        splits.of(load_cicy4(tmp_path / "cicy4.npz"), "72", seed=None)
+        splits.split_of(load_cicy4(tmp_path / "cicy4.npz"), "72", seed=None)
 
 
 def test_trainings_baselines_and_figures_follow_the_published_split(published, tmp_path):
@@ -187,7 +187,7 @@ def test_trainings_baselines_and_figures_follow_the_published_split(published, t
     ]
     record_list(
         data,
-        [splits.of(data, name, seed=None) for name in splits.NAMES],
+        [splits.split_of(data, name, seed=None) for name in splits.NAMES],
         tmp_path / "run/00_data/list",
     )
     made = figures.make_figures(tmp_path / "run", tmp_path / "figures")

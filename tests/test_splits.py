@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cicy_utils.data import load_cicy4
-from cicy_utils.splits import NAMES, Split, cv_folds, of, split_72, split_80
+from cicy_utils.splits import NAMES, Split, cv_folds, split_72, split_80, split_of
 
 LIST = 905_684
 
@@ -71,15 +71,15 @@ def test_the_splits_of_a_list_have_names(cicy4_few):
     n = len(cicy4_few)
     expected = {"72": split_72(n, 7), "80": split_80(n, 7)}
     expected |= {fold.name: fold for fold in cv_folds(n, 7)}
-    found = {name: of(cicy4_few, name, seed=7) for name in NAMES}
+    found = {name: split_of(cicy4_few, name, seed=7) for name in NAMES}
     assert list(found) == list(expected)
     for name, split in found.items():
         assert (split.name, split.seed) == (name, 7)
         assert split.fingerprints == expected[name].fingerprints
     with pytest.raises(ValueError, match=r"the splits are 72, 80, fold-0, .*, fold-4, not '73'"):
-        of(cicy4_few, "73")
+        split_of(cicy4_few, "73")
     with pytest.raises(ValueError, match="the bundled list has no split of its own: give a seed"):
-        of(load_cicy4(subset=20), "72", seed=None)
+        split_of(load_cicy4(subset=20), "72", seed=None)
 
 
 def test_a_seed_of_numpy_becomes_a_plain_one():
