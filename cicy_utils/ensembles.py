@@ -527,7 +527,8 @@ def _why_not(folder: Path, record: dict[str, Any], data: Cicy4, split: Split) ->
     if record["data"]["fingerprint"] != data.fingerprint:
         return f"other configurations ({record['data']['configurations']:,} of them)"
     if record["split"]["seed"] != split.seed:
-        return f"another split, of seed {record['split']['seed']}"
+        seed = record["split"]["seed"]
+        return "another split, " + ("the published one" if seed is None else f"of seed {seed}")
     own = split if record["split"]["name"] == split.name else split_of(data, "72", seed=split.seed)
     if record["split"]["fingerprints"]["test"] != own.fingerprints["test"]:
         return "another test set than that of its split"

@@ -280,9 +280,10 @@ def _published(folder: Path) -> tuple[dict[str, Any], models.HodgeNetwork, Cicy4
 def _list_and_split(path: Path, metadata: dict[str, Any]) -> tuple[Cicy4, Split]:
     """The complete list in the layout of some weights, and the split that they were judged by."""
     data = load_cicy4(layout=metadata["data"]["layout"])
-    split = split_72(len(data), seed=metadata["split"]["seed"])
+    seed = metadata["split"]["seed"]
+    split = None if seed is None else split_72(len(data), seed=seed)
     known = (metadata["data"]["fingerprint"], metadata["split"]["fingerprints"])
-    if known != (data.fingerprint, split.fingerprints):
+    if split is None or known != (data.fingerprint, split.fingerprints):
         raise ValueError(
             f"{path} was trained on another list or split than the complete one at hand, so it "
             "cannot be told what it has seen: publish weights of the complete list"

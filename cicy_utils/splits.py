@@ -170,7 +170,13 @@ def _published(data: Cicy4, name: str) -> Split:
     from cicy_utils.records import LIST_SIZE
 
     require_own(data.source)
-    return kaggle_split(data.source, data, name, drop=len(data) < LIST_SIZE)
+    split = kaggle_split(data.source, data, name, drop=len(data) < LIST_SIZE)
+    if empty := [part for part, size in split.sizes.items() if not size]:
+        raise ValueError(
+            f"of the published {name} % split these {len(data):,} configurations have nothing in "
+            f"the {empty[0]} set: take more of them"
+        )
+    return split
 
 
 def _folds(old: Split) -> tuple[Split, ...]:

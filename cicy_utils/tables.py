@@ -469,13 +469,14 @@ def run_facts(record: dict[str, Any]) -> Styler:
     reason = STOP_REASONS.get(training["stop_reason"], training["stop_reason"])
     sizes = ", ".join(f"{size:,} {part}" for part, size in split["sizes"].items())
     name = f"{split['name']} %" if split["name"].isdigit() else split["name"]
+    drawn = "as published" if split["seed"] is None else f"seed {split['seed']}"
     facts = {
         "training": f"{training['epochs']:,} epochs in {duration(training['seconds'])}: {reason}",
         "best epoch": f"{training['best_epoch']:,}, "
         f"validation loss {training['best_validation_loss']:.4g}",
         "device": f"{training['device']}, {record['settings']['precision']}",
         "seed": record["seed"],
-        "split": f"{name}, seed {split['seed']}: {sizes}",
+        "split": f"{name}, {drawn}: {sizes}",
         **{f"{part}, sha256": sha for part, sha in split["fingerprints"].items()},
     }
     if "checkpoint" in record:

@@ -7,8 +7,9 @@ import zipfile
 import numpy as np
 import pytest
 
-from cicy_utils import baselines, figures, splits
+from cicy_utils import baselines, figures, splits, tables
 from cicy_utils.archives import Folder, Refused
+from cicy_utils.batch import status
 from cicy_utils.cross_validation import finished, train_fold
 from cicy_utils.data import LAYOUTS, arrange, load_cicy4, write_npz
 from cicy_utils.evaluation import record_list
@@ -164,6 +165,13 @@ def test_without_a_seed_the_split_is_the_published_one(published):
     assert sum(splits.split_of(few, "72", seed=None).sizes.values()) == 20
 
 
+def test_a_subset_without_a_part_of_the_published_split_is_refused(published):
+    source, _, expected = published
+    few = load_cicy4(source, subset=np.delete(np.arange(30), expected["72"].validation))
+    with pytest.raises(ValueError, match="these 27 configurations have nothing in the validation"):
+        splits.split_of(few, "72", seed=None)
+
+
 def test_a_source_without_a_split_says_so(tmp_path, cicy4_few):
     write_npz(tmp_path / "cicy4.npz", cicy4_few.matrices, cicy4_few.hodge)
     with pytest.raises(Refused, match=r"cicy4\.npz has no conf_Xtrain\.npy"):
@@ -178,6 +186,10 @@ def test_trainings_baselines_and_figures_follow_the_published_split(published, t
     record = train_fold("LSTM-448", 4, data, config, tmp_path / "fold-4", **run)
     assert (record["split"]["seed"], record["split"]["fingerprints"]["test"]) == (None, test)
     assert finished(tmp_path / "fold-4") == {tmp_path / "fold-4": record}
+    assert "as published: " in tables.run_facts(record).to_html()
+    asked = {"SPLIT_SEED": 42}, {"SPLIT_SEED": None}
+    faults = [status.fault_of_results(tmp_path / "fold-4", "", settings) for settings in asked]
+    assert faults == ["metrics.json has SPLIT_SEED None, and 42 was asked for", ""]
     for entry in baselines.record(data, tmp_path, None, tree_rows=5):
         split = expected[entry["split"]["name"]]
         assert entry["split"]["fingerprints"] == split.fingerprints

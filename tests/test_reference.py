@@ -200,10 +200,12 @@ def test_what_is_refused_leaves_the_published_files_alone(run_dir, monkeypatch):
     before = [(run_dir / name).read_bytes() for name in names]
     weights, metadata = checkpoint.load_weights(run_dir / checkpoint.WEIGHTS_FILE)
     changed = {name: weight + 1 for name, weight in weights.items()}
-    metadata["split"]["fingerprints"]["test"] = "of another list"
-    checkpoint.save_weights(run_dir / checkpoint.WEIGHTS_FILE, changed, metadata)
-    with pytest.raises(ValueError, match="was trained on another list or split"):
-        reference.publish(run_dir)
+    other_tests = metadata["split"]["fingerprints"] | {"test": "of another list"}
+    for change in ({"fingerprints": other_tests}, {"seed": None}):  # None is the published split
+        told = metadata | {"split": metadata["split"] | change}
+        checkpoint.save_weights(run_dir / checkpoint.WEIGHTS_FILE, changed, told)
+        with pytest.raises(ValueError, match="was trained on another list or split"):
+            reference.publish(run_dir)
     monkeypatch.setattr(reference, "LARGEST_FILE", 1000)
     with pytest.raises(ValueError, match="in 16 bits, more than"):
         reference.publish(run_dir)

@@ -108,7 +108,8 @@ def fault_of_results(folder: Path, fingerprint: str, settings: Mapping[str, Any]
     """Why metrics.json is not what a notebook with these settings leaves; "" if it is.
 
     fingerprint: of the settings, "" for any; settings: upper-case parameters and their values, of
-    which those are compared that metrics.json tells of; None stands for whatever was taken.
+    which those are compared that metrics.json tells of; None stands for whatever was taken, but
+    for SPLIT_SEED, where it is the published split.
     """
     metrics = found_metrics(folder)
     if not metrics:
@@ -117,7 +118,8 @@ def fault_of_results(folder: Path, fingerprint: str, settings: Mapping[str, Any]
         return f"{METRICS_FILE} is of other settings"
     given = parameters_in(metrics)
     for name in sorted(given.keys() & settings.keys()):
-        if settings[name] is not None and given[name] != settings[name]:
+        taken = settings[name] is None and name != "SPLIT_SEED"  # whose None is a split, too
+        if not taken and given[name] != settings[name]:
             asked = settings[name]
             return f"{METRICS_FILE} has {name} {given[name]!r}, and {asked!r} was asked for"
     return ""
