@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cicy_utils.enumeration import canonical_forms
+from cicy_utils.canonical import canonical_forms
 from cicy_utils.kaggle_arrays import as_keys
 from cicy_utils.sources import SourceList, read_list
 

@@ -10,8 +10,8 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from cicy_utils import checkpoint, records, topology, training
+from cicy_utils.canonical import canonical_form
 from cicy_utils.data import HODGE_NAMES, LAYOUTS, SHAPE, arrange
-from cicy_utils.enumeration import canonical_form
 from cicy_utils.metrics import decode, possible_decodings
 from cicy_utils.models import HodgeNetwork, build_model
 

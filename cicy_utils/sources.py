@@ -22,8 +22,8 @@ import numpy as np
 
 from cicy_utils import files, kaggle_arrays, published, records
 from cicy_utils.archives import Folder, Refused, is_zip, open_zip
+from cicy_utils.canonical import canonical_forms
 from cicy_utils.data import FILE_NAME, find_bundled, is_complete_list, read_npz
-from cicy_utils.enumeration import canonical_forms
 from cicy_utils.validation import Entries, Report, validate
 
 CACHE_VARIABLE = "CICY4_CACHE"

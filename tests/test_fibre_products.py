@@ -30,7 +30,7 @@ import numpy as np
 import pytest
 
 from cicy_utils import ranks
-from cicy_utils.enumeration import canonical_forms
+from cicy_utils.canonical import canonical_forms
 from cicy_utils.relations import euler_from_hodge
 from cicy_utils.splits import split_72
 from cicy_utils.topology import hodge_numbers_batch, rests_on_rank, trimmed

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from cicy_utils import checkpoint, topology, training
+from cicy_utils.canonical import canonical_form
 from cicy_utils.data import HODGE_NAMES, Cicy4, arrange
-from cicy_utils.enumeration import canonical_form
 from cicy_utils.metrics import DECODINGS, decode
 from cicy_utils.models import build_model
 from cicy_utils.prediction import load_model, predict, predict_many

@@ -19,6 +19,7 @@ from cicy_utils.topology import (
     hodge_numbers_batch,
     rests_on_rank,
     tangent_and_normal,
+    trimmed,
 )
 
 SEXTIC = [[6]]
@@ -245,10 +246,6 @@ def top_class_vanishes(forms: list[np.ndarray], n: np.ndarray) -> bool:
     allowed = np.array(forms)[:, capacity] > 0
     matching = maximum_bipartite_matching(csr_array(allowed), perm_type="column")
     return bool((matching < 0).any())
-
-
-def trimmed(matrix: np.ndarray) -> np.ndarray:
-    return matrix[matrix.any(axis=1)][:, matrix.any(axis=0)]
 
 
 def is_block_diagonal(matrix: np.ndarray) -> bool:
