@@ -36,6 +36,9 @@ refuse() {
 supported='import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))'
 find_python() {
   local candidate
+  # An environment without pip, from another program or from a call that was stopped, gets it.
+  "$venv/bin/python" -c 'import pip' >/dev/null 2>&1 ||
+    "$venv/bin/python" -m ensurepip >/dev/null 2>&1 || true
   if "$venv/bin/python" -c 'import pip' >/dev/null 2>&1; then
     if "$venv/bin/python" -c "$supported"; then
       echo "$venv/bin/python"

@@ -87,11 +87,8 @@ class Cluster:
 
     def executor(self) -> Executor:
         """Runs functions on the workers; one whose worker died is run again by another."""
-        return self.client.get_executor(pure=False, **self.wants())
-
-    def wants(self) -> dict[str, Any]:
-        """What Dask is told with a task about the worker that it needs."""
-        return {"resources": {self.resource: 1}} if self.resource else {}
+        wanted = {"resources": {self.resource: 1}} if self.resource else {}
+        return self.client.get_executor(pure=False, **wanted)
 
     def workers(self) -> dict[str, dict[str, Any]]:
         """Address and description, as Dask has it, of every worker that tasks can go to.

@@ -89,7 +89,8 @@ def load_cicy4(
         layout: the order in which a network sees the rows, one of ``LAYOUTS``; see
             :func:`arrange`.
         subset: number of configurations to draw without replacement (they keep the order of the
-            list), or the indices of those to take, int (n,); None for all.
+            list), or the indices of those to take, int (n,); None for all. A source other than the
+            bundled one may have fewer than that number: then it is taken whole.
         subset_seed: seed of that draw.
         drop: leave out entries that break a rule, with a warning; otherwise they are an error.
 
@@ -119,6 +120,8 @@ def load_cicy4(
         if isinstance(subset, np.ndarray):
             _require_indices(subset, len(matrices))
         else:
+            if source != "bundled" and isinstance(subset, Integral):
+                subset = min(subset, len(matrices))  # nobody knew how many it has
             subset = _draw(len(matrices), subset, subset_seed)
         matrices, hodge = matrices[subset], hodge[subset]
     return Cicy4(

@@ -226,7 +226,7 @@ def missing(made: Iterable[str]) -> dict[str, str]:
 
 def _waits_for(figure: PaperFigure) -> str:
     if not figure.members:
-        return f"the notebook {DATA_NOTEBOOK}"
+        return f"the notebook {DATA_NOTEBOOK}, and the list that it had"
     names = dict.fromkeys(name for name, _ in figure.members)
     return f"any result of {', '.join(names)}"
 

@@ -135,7 +135,7 @@ def comparable(records: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
     groups: list[list[dict[str, Any]]] = []
     for record in commonest:
         for group in groups:
-            if not _conflict([*group, record]):
+            if not conflict([*group, record]):
                 group.append(record)
                 break
         else:
@@ -146,14 +146,14 @@ def comparable(records: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
 
 def require_comparable(records: Sequence[dict[str, Any]]) -> None:
     """ValueError when records must not stand in one table, with the reason."""
-    if conflict := _conflict(records):
-        raise ValueError(f"{conflict}; sort the records with paper.comparable first")
+    if reason := conflict(records):
+        raise ValueError(f"{reason}; sort the records with paper.comparable first")
 
 
 def require_same_test(records: Sequence[dict[str, Any]]) -> None:
     """ValueError when records must not even be set side by side: another list or test set."""
-    if conflict := _conflict_of_tests(records):
-        raise ValueError(f"{conflict}: show each by itself")
+    if reason := _conflict_of_tests(records):
+        raise ValueError(f"{reason}: show each by itself")
 
 
 def results_table(run_dir: Path | str) -> pd.DataFrame:
@@ -266,10 +266,10 @@ def _recipe(record: dict[str, Any]) -> str:
     )
 
 
-def _conflict(records: Sequence[dict[str, Any]]) -> str:
+def conflict(records: Sequence[dict[str, Any]]) -> str:
     """Why records must not stand in one table; empty when they may."""
-    if conflict := _conflict_of_tests(records):
-        return conflict
+    if reason := _conflict_of_tests(records):
+        return reason
     made = {(key(record), _recipe(record)) for record in records}
     if len(made) > len({name for name, _ in made}):
         return "runs of one name were made with different settings"

@@ -131,8 +131,8 @@ def check(
         device: as of ``config.TrainConfig``.
 
     Returns:
-        For each folder: name, folder, sha256, part (how many), test (size of the whole test set),
-        published and here (test metrics by decoding).
+        For each folder: name, folder, label (of its training), sha256, part (how many), test (size
+        of the whole test set), published and here (test metrics by decoding).
 
     Raises:
         FileNotFoundError: there are no published weights in a folder.
@@ -154,6 +154,7 @@ def check(
             {
                 "name": entry["name"],
                 "folder": records.place(folder),
+                "label": entry["label"],
                 "sha256": entry["sha256"],
                 "part": wanted,
                 "test": len(split.test),
@@ -187,18 +188,21 @@ def save_predictions(folder: Path | str, device: str = "auto") -> None:
 def record_check(
     found: list[dict[str, Any]], run_dir: Path | str, *, notebook: str
 ) -> dict[str, Any]:
-    """Write metrics.json of the notebook that checks published weights, and return it."""
-    parts = {entry["part"]: entry["test"] for entry in found}
-    label = "".join(
-        f"{provenance.QUICK}: {part:,} of {test:,} test configurations"
-        for part, test in parts.items()
-        if part < test
-    )
+    """Write metrics.json of the notebook that checks published weights, and return it.
+
+    Its label tells how much of the test set was drawn, and how the weights were trained.
+    """
+    labels = {}
+    for entry in found:
+        part, test = entry["part"], entry["test"]
+        drawn = f"{provenance.QUICK}: {part:,} of {test:,} test configurations"
+        own = provenance.joint_label([drawn if part < test else "", entry["label"]])
+        labels[entry["folder"]] = own
     return records.write_metrics(
         run_dir,
         notebook=notebook,
         variant=Path(run_dir).name,
-        label=label,
+        label=provenance.members_label(labels),
         data=evaluation.data_section(load_cicy4(layout="stored")),
         published=found,
         environment=provenance.environment(),

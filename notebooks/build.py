@@ -363,10 +363,10 @@ training, validation and test sets.
 ## Parameters"""
 
 DATA_PARAMETERS = f"""SOURCE = "bundled"  # "bundled", or the path of another copy of the list
-SUBSET = None  # number of configurations drawn from the list; None: all 905,684
+SUBSET = None  # number of configurations drawn from the list; None: all of it
 {texts.SPLIT_SEED}
 BASELINES = True  # whether to measure predictions without a neural network
-BASELINE_SUBSET = None  # number of configurations for these, if SUBSET is None; None: all 905,684
+BASELINE_SUBSET = None  # number of configurations for these, if SUBSET is None; None: all of it
 BASELINE_TRAIN = 20_000  # configurations that the trees learn from at most
 RUN_DIR = None  # folder for all results; None: results/interactive/00_data/list"""
 

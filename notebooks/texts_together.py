@@ -20,7 +20,7 @@ every table and figure. `MODEL = "@graph"` with `RECIPE = "fast"` is our own net
 SOURCE = """# What is learned
 SOURCE = "bundled"  # "bundled", or the path of another copy of the list"""
 
-SUBSET = "SUBSET = None  # number of configurations drawn from the list; None: all 905,684"
+SUBSET = "SUBSET = None  # number of configurations drawn from the list; None: all of it"
 SPLIT_SEED = "SPLIT_SEED = 42  # who is in which part; None: the published split, from SOURCE"
 
 HOW = """# How; None: as the recipe has it

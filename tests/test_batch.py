@@ -88,7 +88,7 @@ def finished(tmp_path_factory):
         ("08_half", "failed", "no readable metrics.json"),
         ("09_other", "failed", "metrics.json is of other settings"),
         ("10_ignores", "failed", "metrics.json has SUBSET 8, and 7 was asked for"),
-        ("11_needs_bad", "blocked", "needs a finished 01_raises in try"),
+        ("11_needs_bad", "blocked", "needs a finished 01_raises in try; 01_raises: failed"),
         ("12_needs_good", "done", ""),
     ],
 )
@@ -98,7 +98,7 @@ def test_every_end_is_told_apart(finished, name, state, error):
     assert error in (outcome.error[-1] if outcome.error else "")
     recorded = Status.read(finished.folder(name))
     assert recorded.state == ("pending" if state == "blocked" else state)
-    assert tuple(recorded.error) == (outcome.error if state == "failed" else ())
+    assert tuple(recorded.error) == outcome.error
 
 
 @pytest.mark.notebooks

@@ -43,6 +43,16 @@ def test_the_largest_of_each_kind_is_timed(tmp_path, timed):
     assert str(found).endswith("from 10 training steps on some device")
 
 
+def test_a_training_takes_no_longer_than_its_time_limit(tmp_path, timed):
+    one, two = ([42], [42, 43])
+    for seeds, trainings in ((one, 1), (two, 2)):
+        limited = plan(tmp_path, "12", MAX_EPOCHS=10_000, MAX_HOURS=0.5, SEEDS=seeds)
+        found = estimate.estimate(limited)
+        assert found.seconds == pytest.approx(estimate.NOTEBOOK_SECONDS + trainings * 1800)
+    short = estimate.estimate(plan(tmp_path, "12", MAX_HOURS=0.5)).seconds
+    assert short == estimate.estimate(plan(tmp_path, "12")).seconds
+
+
 @pytest.mark.parametrize("chosen", ["adamw", "muon"])
 def test_steps_are_timed_with_the_optimizer_asked_for(tmp_path, monkeypatch, chosen):
     built, build = [], optimizers.build

@@ -138,7 +138,9 @@ def test_an_empty_folder_gives_none(tmp_path):
         "Validation loss: LSTM models; "
         "waits for any result of LSTM-400, LSTM-424, LSTM-448, LSTM-456"
     )
-    assert waiting["38"] == "The Hodge numbers in fold 0; waits for the notebook 00_data"
+    assert waiting["38"] == (
+        "The Hodge numbers in fold 0; waits for the notebook 00_data, and the list that it had"
+    )
 
 
 def test_a_partial_folder_gives_what_it_can(tmp_path):
@@ -148,7 +150,7 @@ def test_a_partial_folder_gives_what_it_can(tmp_path):
     assert "No result yet of LSTM-400, LSTM-424, LSTM-456." in made["19"].caption
 
 
-def test_distributions_need_no_list_when_the_data_notebook_has_run(tmp_path, cicy4_sample):
+def test_distributions_need_the_data_notebook_and_its_list(tmp_path, cicy4_sample):
     n = len(cicy4_sample)
     all_splits = [splits.split_72(n), splits.split_80(n), *splits.cv_folds(n)]
     folder = tmp_path / "00_data" / "list"

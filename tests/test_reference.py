@@ -149,9 +149,11 @@ def test_a_part_is_drawn_by_its_seed(run_dir):
         reference.check([run_dir], 81)
 
 
-def test_the_record_of_a_check_says_how_much_was_drawn(run_dir, tmp_path):
-    reference.publish(run_dir)
-    for part, label in ((20, "quick run: 20 of 80 test configurations"), (None, "")):
+def test_the_record_of_a_check_says_how_much_was_drawn_and_how_it_was_trained(run_dir, tmp_path):
+    published = reference.publish(run_dir)
+    trained = published["label"].split(": ", 1)[1]
+    drawn = "quick run: 20 of 80 test configurations"
+    for part, label in ((20, f"{drawn}, {trained}"), (None, published["label"])):
         found = reference.check([run_dir], part)
         record = reference.record_check(found, tmp_path / "weights", notebook="17_reference")
         assert record["label"] == label

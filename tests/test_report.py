@@ -134,6 +134,8 @@ def test_decodings_stand_beside_each_other_with_their_gain(tmp_path):
         ("10_lstm_424/seed-42", "LSTM-424", (70.0, 71.0, 72.0)),  # without the last one
     ):
         run_folder.write(tmp_path / "try", place, run_folder.record(name, metrics=decoded(*values)))
+    other = run_folder.record("LSTM-448-d80", split="80", metrics=decoded(60.0))
+    run_folder.write(tmp_path / "try", "14_retraining/lstm_448", other)
     text = report.build(tmp_path / "try").read_text(encoding="utf-8")
     table = text[text.index('id="decodings"') :]
     assert "gain of consistent over" in table
@@ -144,6 +146,9 @@ def test_decodings_stand_beside_each_other_with_their_gain(tmp_path):
     assert rows["LSTM-448"][:14:3] == ["100.00"] * 4 + ["+17.50"]
     assert rows["LSTM-448"][11:14] == ["92.50", "+17.50", "+2.50"]
     assert rows["LSTM-424"][8:14] == ["72.00"] + ["–"] * 5
+    for name, split in (("LSTM-448", "72 %"), ("LSTM-448-d80", "80 %")):  # two test sets
+        row = table[table.index(f">{name}<") :]
+        assert split in row[: row.index("<td")]
 
 
 def test_a_scan_shows_its_best_trials_and_its_figure(site, page):

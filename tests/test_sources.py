@@ -64,6 +64,10 @@ def test_every_format_gives_the_same_list(tmp_path, cache, cicy4_few, text):
         assert data.source == str(tmp_path / place)
     part = load_cicy4(text, subset=7, layout="descending")
     assert (len(part), part.layout) == (7, "descending")
+    # A profile asks for its number whatever the list is.
+    assert load_cicy4(text, subset=5_000).fingerprint == expected
+    with pytest.raises(ValueError, match="subset must be a whole number from 1 to"):
+        load_cicy4(text, subset=0)
 
 
 def test_things_that_are_no_list(tmp_path, cache):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -57,7 +58,8 @@ def estimate(tasks: Sequence[Task], *, here: bool = True) -> Estimate:
 
     The largest network is timed, of graph networks and of all others; the time of the rest of its
     kind goes by their number of weights, each of which is used equally often. Where the tasks do
-    not run here, nothing is timed: this machine may have no such device.
+    not run here, nothing is timed: this machine may have no such device. Another list is taken to
+    be as long as the complete one, if a task takes all of it.
 
     Raises:
         ValueError: a task asks for a network that cannot be built.
@@ -87,7 +89,9 @@ def estimate(tasks: Sequence[Task], *, here: bool = True) -> Estimate:
             passes += (n + parts["test"]) * FORWARD_SHARE
             predicted = trainings * n
         if here:
-            seconds += trainings * passes * weights[task.run_dir] / per_second[_is_graph(task)]
+            needed = trainings * passes * weights[task.run_dir] / per_second[_is_graph(task)]
+            hours = task.settings.get("MAX_HOURS") or math.inf  # of each training
+            seconds += min(needed, 3600 * hours * trainings)
         copies = trainings + checkpoints * COPIES
         size += copies * weights[task.run_dir] * BYTES_PER_WEIGHT
         size += predicted * BYTES_PER_PREDICTION

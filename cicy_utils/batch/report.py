@@ -236,7 +236,9 @@ class Report:
         """Results that must not stand beside the main ones: why, and their own rankings."""
         found = []
         for number, group in enumerate(self.groups[1:], start=1):
-            reason = f"{_why(self.main, group)}, so these are not compared with the tables above."
+            conflict = paper.conflict([*self.main, *group])
+            why = conflict[0].upper() + conflict[1:]
+            reason = f"{why}, so these are not compared with the tables above."
             grids = [
                 self._ranking(
                     group, split, f"apart-{number}-{split}", f"Test set of the {split} % split"
@@ -381,13 +383,14 @@ class Report:
                 for other in others
             ]
             solid = record["kind"] != "baseline"
-            note = _note(paper.key(record), [record])
+            note = _note(paper.key(record), [record], show_split=True)
             rows.append(Row(self._name(record), note, cells, [self._source(record)], not solid))
         heads = [(name, [_measure(m) for m in measures]) for name in DECODINGS]
         heads.append((f"gain of {best} over", list(others)))
         grid = Grid("decodings", "Exact relations", heads, rows, _labels(shown))
         grid.notes = [
-            "Test accuracy in percent: each number by itself (raw), the last from the other three "
+            "Test accuracy in percent, on the test set of the split that is named: each number by "
+            "itself (raw), the last from the other three "
             "(relation), the last two from the first two and the Euler number of the matrix "
             "(relation+chi), and the nearest quadruple that obeys both relations, near being "
             "measured with the residuals on validation (consistent), of a fold on what it kept "
@@ -633,13 +636,3 @@ def _device(runs: Sequence[dict]) -> str:
         if machine.get("gpu") or machine.get("processor")
     ]
     return "; ".join(dict.fromkeys(names))
-
-
-def _why(main: Sequence[dict], other: Sequence[dict]) -> str:
-    """What sets a group of results apart from the main one."""
-    try:
-        paper.require_comparable([*main, *other])
-    except ValueError as error:
-        reason = str(error).split(";")[0]
-        return reason[0].upper() + reason[1:]
-    return "These results were sorted apart"

@@ -265,21 +265,36 @@ class Batch:
         head = self._head(task)
         if missing := [need for need in task.needs if not self._have(need, task)]:
             why = f"it needs a finished {' and '.join(missing)} in {task.run_dir.parents[1].name}"
-            why += ": add it to --only, or name a folder with -p CHECKPOINT"
+            ended = [o for need in missing for o in self._outcomes_of(need)]
+            if ended:
+                why += "; " + ", ".join(f"{o.task.title}: {o.state}" for o in ended)
+            else:
+                why += ": add it to --only, or name a folder with -p CHECKPOINT"
             self.say(f"{head}: not run, {why}")
+            self._record(task, why)
             return Outcome(task, "blocked", (why,))
         if why := self.broken.get(task.run_dir):
             self.say(f"{head}: failed, {why}")
             return Outcome(task, "failed", (why,))
         return None
 
+    def _record(self, task: Task, why: str) -> None:
+        """Write into the status of a task that is not run what it waits for."""
+        with suppress(OSError, lease.Held), folders.held(task):  # else it was told only
+            if not folders.foreign(task):
+                waiting = new_status(task, "pending")
+                waiting.error = [why]
+                waiting.write(task.run_dir)
+
+    def _outcomes_of(self, need: str) -> list[Outcome]:
+        """How a needed notebook, or its variants, ended in this call."""
+        return [o for o in self.outcomes.values() if o.task.is_one_of([pattern(need)])]
+
     def _have(self, need: str, task: Task) -> bool:
         """Whether a needed notebook, or variant, is done, in this call or before it."""
-        wanted = pattern(need)
-        states = [o.state for o in self.outcomes.values() if o.task.is_one_of([wanted])]
-        if states:
-            return all(state in DONE for state in states)
-        found = ((path, Status.read(path)) for path in task.run_dir.parents[1].glob(wanted))
+        if ended := self._outcomes_of(need):
+            return all(outcome.state in DONE for outcome in ended)
+        found = ((path, Status.read(path)) for path in task.run_dir.parents[1].glob(pattern(need)))
         return any(
             status and status.state == "done" and not fault_of_results(path, status.fingerprint, {})
             for path, status in found

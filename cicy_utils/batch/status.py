@@ -135,8 +135,8 @@ def parameters_in(metrics: Mapping[str, Any]) -> dict[str, Any]:
         found = {}  # of the training that is judged once more
     if "layout" in data:
         found["LAYOUT"] = data["layout"]
-    if data.get("subset") is not None:
-        found["SUBSET"] = data["subset"]
+    if data.get("subset") is not None and data.get("source", "bundled") == "bundled":
+        found["SUBSET"] = data["subset"]  # another list may have fewer than were asked for
     if "seed" in split:
         found["SPLIT_SEED"] = split["seed"]
     return found
