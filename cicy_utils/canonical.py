@@ -8,10 +8,10 @@ individualisation, as programs for graph isomorphism find it (McKay and Piperno,
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import ArrayLike
 
 from cicy_utils import chunks
+from cicy_utils.compilation import njit
 from cicy_utils.topology import checked_matrix, trimmed
 
 

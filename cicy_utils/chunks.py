@@ -85,9 +85,11 @@ def asked_for(options: argparse.Namespace, workers: int | None = None) -> Iterat
         workers: threads, where no cluster is asked for.
 
     Raises:
-        ValueError: there is no such cluster, or it has no worker.
+        ValueError: there is no such cluster, or it has no worker; or workers are given, too.
     """
     connection = from_options(options)
+    if connection is not None and workers is not None:
+        raise ValueError("--workers are threads of this process; leave it out with --scheduler")
     with (
         connection or contextlib.nullcontext() as connected,
         threads_unless(connected and connected.executor(), workers) as executor,

@@ -74,8 +74,9 @@ def load_cicy4(
 
     Every entry of a source other than the bundled one is validated (:mod:`cicy_utils.validation`);
     entries that the source marks as products are left out. The first time this takes a minute or
-    two for a complete list; after that it comes from a cache (:mod:`cicy_utils.sources`). A warning
-    counts entries that are others with rows and columns permuted.
+    two for a complete list; after that it comes from a cache (:mod:`cicy_utils.sources`). Warnings
+    count entries that are others with rows and columns permuted, and those whose Hodge numbers are
+    not the exact ones, though the Euler number is.
 
     Args:
         source: ``"bundled"`` for the list that comes with this package, or the path, from here or
@@ -231,12 +232,11 @@ def read_npz(path: Path) -> tuple[np.ndarray, np.ndarray]:
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
     with open_zip(path) as archive:
-        matrices = _read_member(archive, "matrix", np.uint8)
-        hodge = _read_member(archive, "hodge", np.int16)
-    if matrices.shape[1:] != SHAPE:
-        raise Refused(f"{path}: 'matrix' must be uint8 (N, 16, 20), not {_describe(matrices)}")
-    if hodge.shape != (len(matrices), len(HODGE_NAMES)):
-        raise Refused(f"{path}: 'hodge' must be int16 ({len(matrices)}, 4), not {_describe(hodge)}")
+        matrices = _read_member(archive, "matrix", np.uint8, SHAPE)
+        hodge = _read_member(archive, "hodge", np.int16, (len(HODGE_NAMES),))
+    if len(hodge) != len(matrices):
+        described = f"{hodge.dtype} {hodge.shape}"
+        raise Refused(f"{path}: 'hodge' must be int16 ({len(matrices)}, 4), not {described}")
     return matrices, hodge
 
 
@@ -245,18 +245,18 @@ def write_npz(path: Path, matrices: np.ndarray, hodge: np.ndarray) -> None:
     write_atomically(path, lambda file: np.savez_compressed(file, matrix=matrices, hodge=hodge))
 
 
-def _read_member(archive: ZipArchive, name: str, dtype: type) -> np.ndarray:
-    """One array of an npz file, if it has the type expected."""
+def _read_member(archive: ZipArchive, name: str, dtype: type, entry: tuple[int, ...]) -> np.ndarray:
+    """One array of an npz file, if it has the type expected, and the shape but for its length."""
     member = archive.find(f"{name}.npy")
     if not member:
         raise Refused(
             f"{archive.path} has no array '{name}'; give an npz file with 'matrix' and 'hodge'"
         )
     with read_npy(archive, member) as (header, parts):
-        if header.dtype != dtype or any(axis > max(SHAPE) for axis in header.shape[1:]):
+        if header.dtype != dtype or not header.shape or header.shape[1:] != entry:
             raise Refused(
-                f"{archive.path}: '{name}' must be {np.dtype(dtype)}, with at most "
-                f"{SHAPE[0]} x {SHAPE[1]} numbers an entry, not {header.dtype} {header.shape}"
+                f"{archive.path}: '{name}' must be {np.dtype(dtype)} "
+                f"(N, {', '.join(map(str, entry))}), not {header.dtype} {header.shape}"
             )
         array = np.empty(header.shape, dtype)
         for start, part in parts:
@@ -291,10 +291,6 @@ def _verify_checksums(path: Path, matrices: np.ndarray, hodge: np.ndarray) -> No
 def _require_layout(layout: str) -> None:
     if layout not in LAYOUTS:
         raise ValueError(f"unknown layout {layout!r}; choose one of {', '.join(LAYOUTS)}")
-
-
-def _describe(array: np.ndarray) -> str:
-    return f"{array.dtype} {array.shape}"
 
 
 # ---------------------------------------------------------------------------------------------

@@ -17,6 +17,16 @@ connected graph needs m <= d + 1, and a total degree of at least 2 in every colu
 sum (n_r - 1) <= 2 d. Every other matrix has a row of ones and comes from a matrix with one row
 less by a split: a column is written as a sum of n + 1 columns, and a new row P^n has a one in each
 of them. The search goes level by level in the number of rows and ends by itself.
+
+It splits matrices of the list only, so that a contraction of one of them has to be in the list,
+too. Let row r = P^n have ones in the columns a_k, and let A be their sum without that row. The
+contraction is connected. It is strict Hall: take all a_k in place of A, and the number of columns
+and the sum of the n both grow by n. It has no redundant piece: if A were part of one, either an
+a_k is part of one already, or row r is ineffective, as four forms of the a_k do not fit into
+spaces of total dimension 3 at most (4, less the other column, for the two P^2). It is minimal: let
+another row s of ones not be ineffective. Either it meets one a_k at most, or it is no row of ones
+afterwards; and of the a_k and their copies in the matching that shows it, n at most lie on P^n, so
+that one is left on another row for A, and for its copies.
 """
 
 from __future__ import annotations
@@ -30,10 +40,10 @@ from itertools import combinations_with_replacement
 from pathlib import Path
 
 import numpy as np
-from numba import njit
 
 from cicy_utils import chunks, cluster
 from cicy_utils.canonical import compiled_form
+from cicy_utils.compilation import njit
 from cicy_utils.data import checksum, write_npz
 from cicy_utils.topology import (
     VALID,

@@ -10,8 +10,8 @@ bounds.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from cicy_utils.compilation import njit
 from cicy_utils.data import SHAPE
 from cicy_utils.validation import (
     DECLARED,
@@ -50,7 +50,7 @@ PROBLEMS = {
     _BRACKET: "a bracket does not match",
     _DEEP: "brackets are nested too deeply",
     _LONG: f"an entry is longer than {MAX_ENTRY_BYTES:,} bytes",
-    _COMMA: "neither ',' nor '}' follows a row of the matrix",
+    _COMMA: "neither ',' nor '}' follows a row of the matrix, or the matrix",
 }
 # Kinds of values.
 _INTEGER, _HUGE, _TRUE, _FALSE, _NULL, _OTHER = range(6)

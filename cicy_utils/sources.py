@@ -15,7 +15,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,11 +24,11 @@ from cicy_utils import files, kaggle_arrays, published, records
 from cicy_utils.archives import Folder, Refused, is_zip, open_zip
 from cicy_utils.canonical import canonical_forms
 from cicy_utils.data import FILE_NAME, find_bundled, is_complete_list, read_npz
-from cicy_utils.validation import Entries, Report, validate
+from cicy_utils.validation import Entries, Report, describe_unlike, validate
 
 CACHE_VARIABLE = "CICY4_CACHE"
-_CACHE_VERSION = "2"  # another number when the same source would give another list
-_CACHED = ("matrix", "hodge", "positions", "broken", "copies")
+_CACHE_VERSION = "3"  # another number when the same source would give another list
+_CACHED = ("matrix", "hodge", "positions", "broken", "copies", "unlike")
 _FORMS_AT_ONCE = 100_000  # matrices in canonical form, which take 32 MB
 
 
@@ -42,6 +42,8 @@ class SourceList:
         positions: int64 (N,), which entries of the source they are, counted from 0.
         broken: int64, the entries left out because they break a rule.
         copies: int64, the entries that are an earlier one with rows and columns permuted.
+        unlike: int64, the entries with other Hodge numbers than ``cicy_utils.topology`` computes,
+            though with the same Euler number.
     """
 
     matrices: np.ndarray
@@ -49,6 +51,7 @@ class SourceList:
     positions: np.ndarray
     broken: np.ndarray
     copies: np.ndarray
+    unlike: np.ndarray
 
 
 def read_list(source: str | Path, *, drop: bool = False) -> SourceList:
@@ -68,7 +71,8 @@ def read_list(source: str | Path, *, drop: bool = False) -> SourceList:
         if path.suffix == ".npz" and is_complete_list(*(arrays := read_npz(path))):
             # `python -m cicy_utils.data verify` has checked every number of this one
             none = np.zeros(0, np.int64)
-            return SourceList(*arrays, np.arange(len(arrays[0])), broken=none, copies=none)
+            every = np.arange(len(arrays[0]))
+            return SourceList(*arrays, every, broken=none, copies=none, unlike=none)
         key = _key(path, drop)
     found = _from_cache(key)
     if not found:
@@ -87,6 +91,8 @@ def read_list(source: str | Path, *, drop: bool = False) -> SourceList:
             "cicy_utils.data check` lists them",
             stacklevel=2,
         )
+    if len(found.unlike):
+        warnings.warn(f"{path}: {describe_unlike(found.unlike)}", stacklevel=2)
     return found
 
 
@@ -180,7 +186,8 @@ def _validated(path: Path) -> tuple[SourceList, Report]:
     matrices, hodge = entries.matrices[report.kept], entries.hodge[report.kept]
     del entries  # a quarter of a GiB for the complete list
     copies = report.kept[_are_copies(matrices)]
-    return SourceList(matrices, hodge, report.kept, report.broken, copies), report
+    found = SourceList(matrices, hodge, report.kept, report.broken, copies, report.unlike)
+    return found, report
 
 
 def _are_copies(matrices: np.ndarray) -> np.ndarray:
@@ -242,7 +249,7 @@ def _from_cache(key: str) -> SourceList | None:
 
 def _into_cache(key: str, found: SourceList) -> None:
     content = io.BytesIO()
-    arrays = (found.matrices, found.hodge, found.positions, found.broken, found.copies)
+    arrays = (getattr(found, field.name) for field in fields(found))
     np.savez_compressed(content, **dict(zip(_CACHED, arrays, strict=True)))
     digest = hashlib.sha256(content.getbuffer()).hexdigest()
     folder = cache_folder()

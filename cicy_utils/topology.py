@@ -36,10 +36,10 @@ from concurrent.futures import Executor
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import ArrayLike
 
 from cicy_utils import chunks
+from cicy_utils.compilation import njit
 
 
 class HodgeNumbers(NamedTuple):
@@ -264,6 +264,11 @@ def _check_batch(matrices: np.ndarray) -> int:
             "configuration matrices: give an integer array (N, rows, columns), not "
             f"{matrices.dtype} with {matrices.ndim} dimensions"
         )
+    if not matrices.dtype.isnative:
+        raise ValueError("configuration matrices: their bytes are in another order than here")
+    if matrices.dtype.itemsize >= 4 and (matrices > np.iinfo(np.int32).max).any():
+        large = (matrices > np.iinfo(np.int32).max).any(axis=(1, 2))
+        raise ValueError(f"configuration {np.argmax(large)}: it has a degree above 2,147,483,647")
     if len(matrices) == 0:
         return 4
     index, code, row, column, value = _first_broken_rule(matrices)

@@ -20,10 +20,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from numba import njit
 
 from cicy_utils import chunks, files
 from cicy_utils.archives import Refused
+from cicy_utils.compilation import njit
 from cicy_utils.data import HODGE_NAMES
 from cicy_utils.relations import euler_from_hodge, h22_from_others
 from cicy_utils.topology import (
@@ -125,6 +125,8 @@ class Report:
             from 0, ``line`` from 1 (0: the source has no lines).
         notes: sentences on what is remarkable and breaks no rule.
         kept: int64, the sound entries that are no products.
+        unlike: int64, those of the entries that break no rule on Hodge numbers, and have others
+            than ``cicy_utils.topology`` computes.
     """
 
     source: str
@@ -133,6 +135,7 @@ class Report:
     faults: pd.DataFrame
     notes: tuple[str, ...]
     kept: np.ndarray
+    unlike: np.ndarray
 
     @property
     def broken(self) -> np.ndarray:
@@ -251,20 +254,24 @@ def validate(entries: Entries, source: str | Path) -> Report:
             notes.append("field 4 is not the Euler number here and was ignored")
     computed = _in_chunks(hodge_numbers_batch, entries.matrices, fit)
     sound = ~unrelated & ~unequal
-    unlike = sound & (computed != hodge).any(axis=1)
-    if unlike.any():
-        notes.append(
-            f"{unlike.sum():,} entries have other Hodge numbers than cicy_utils.topology computes, "
-            f"with the same Euler number; the first is entry {fit[np.argmax(unlike)]}"
-        )
+    unlike = fit[sound & (computed != hodge).any(axis=1)]
+    if len(unlike):
+        notes.append(describe_unlike(unlike))
 
     rows = np.concatenate(found)
     rows = rows[np.argsort(rows[:, 0], kind="stable")]
     lines = np.zeros(len(rows), np.int64) if entries.lines is None else entries.lines[rows[:, 0]]
     table = pd.DataFrame(np.insert(rows, 1, lines, axis=1), columns=list(FAULT_COLUMNS))
     kept = np.setdiff1d(np.flatnonzero(~entries.product), rows[:, 0])
-    return Report(
-        str(source), len(entries), int((block_diagonal & four).sum()), table, tuple(notes), kept
+    products = int((block_diagonal & four).sum())
+    return Report(str(source), len(entries), products, table, tuple(notes), kept, unlike)
+
+
+def describe_unlike(unlike: np.ndarray) -> str:
+    """What to tell of ``Report.unlike``, int64, where there are some."""
+    return (
+        f"{len(unlike):,} entries have other Hodge numbers than cicy_utils.topology computes, "
+        f"with the same Euler number; the first is entry {unlike[0]}"
     )
 
 

@@ -268,5 +268,12 @@ def test_no_scheduler_asked_for_means_threads():
         assert executor._max_workers == 3
 
 
+def test_threads_and_a_scheduler_together_are_refused(tmp_path, capsys):
+    arguments = ["--output", str(tmp_path / "cicy3.npz"), "--workers", "3"]
+    with pytest.raises(SystemExit, match="1"):
+        command([*arguments, "--scheduler", "tcp://127.0.0.1:9"])
+    assert "--workers are threads of this process; leave it out" in capsys.readouterr().err
+
+
 def command(arguments: list[str]) -> None:
     enumeration.main(["--dimension", "3", *arguments])

@@ -16,7 +16,7 @@ from cicy_utils import data, verification
 from cicy_utils.data import CHECKSUMS, LAYOUTS, arrange, checksum, find_bundled, load_cicy4
 
 
-def test_complete_list(cicy4):
+def test_the_bundled_arrays(cicy4):
     assert cicy4.matrices.shape == (905684, 16, 20)
     assert cicy4.matrices.dtype == np.uint8
     assert cicy4.hodge.shape == (905684, 4)
@@ -245,6 +245,10 @@ def test_files_with_other_content(tmp_path, cicy4_sample):
         saved(tmp_path, "dtype", matrix=matrices / 6, hodge=hodge): "must be uint8",
         saved(tmp_path, "shape", matrix=matrices[:, :15], hodge=hodge): "must be uint8",
         saved(tmp_path, "large", matrix=np.zeros((1, 1 << 20), "u1"), hodge=hodge): "must be uint8",
+        saved(
+            tmp_path, "deep", matrix=np.zeros((9, 20, 20, 20), "u1"), hodge=hodge
+        ): "must be uint8",
+        saved(tmp_path, "labels", matrix=matrices, hodge=hodge[:, :3]): r"must be int16 \(N, 4\)",
         saved(tmp_path, "count", matrix=matrices, hodge=hodge[:-1]): "must be int16",
         saved(tmp_path, "pickle", matrix=np.array([{}]), hodge=hodge): "Python objects",
     }

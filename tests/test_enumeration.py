@@ -45,7 +45,8 @@ def test_number_of_irreducible_matrices(dimension, counts):
     assert [len(level) for level in enumeration._irreducible(dimension).values()] == counts
 
 
-def test_result_does_not_depend_on_workers(threefolds):
+def test_result_does_not_depend_on_workers(threefolds, monkeypatch):
+    monkeypatch.setattr(chunks, "LENGTH", 100)  # so that there are several chunks
     for workers in (1, 3):
         with chunks.threads_unless(None, workers) as executor:
             assert (enumerate_configurations(3, executor=executor) == threefolds).all()

@@ -146,6 +146,7 @@ def test_nothing_is_evaluated(tmp_path):
         ("{\n{1,\n \u00e9}}", "line 3, column 2", "no printable ASCII"),
         ("{{" + "(" * 40 + "}}", "line 1, column 33", "nested too deeply"),
         ("{{1, 1, 1, {{6}\n {5}}}}", "line 2, column 2", "follows a row of the matrix"),
+        ("{{1, 1, 1, {{6}} 7}}", "line 1, column 18", "of the matrix, or the matrix"),
         ("{{1" + " " * 70_000 + "}}", "line 1, column 2", "longer than 65,536 bytes"),
         (f"{{{SEXTIC},\n{SECOND[:-9]}", "line 2:", "truncated"),
         (f"{{{SEXTIC},\n{SECOND}", "line 2:", "truncated"),

@@ -70,6 +70,17 @@ def test_every_format_gives_the_same_list(tmp_path, cache, cicy4_few, text):
         load_cicy4(text, subset=0)
 
 
+@pytest.mark.filterwarnings("error")
+def test_other_hodge_numbers_than_the_exact_ones_are_told(tmp_path, cache, cicy4_few):
+    hodge = cicy4_few.hodge.copy()
+    hodge[3, :3] += [1, 0, -1]  # both relations still hold
+    np.savez(tmp_path / "list.npz", matrix=cicy4_few.matrices, hodge=hodge)
+    for _ in ("validated", "from the cache"):
+        with pytest.warns(UserWarning, match=r"1 entries have other Hodge numbers .* is entry 3$"):
+            found = load_cicy4(tmp_path / "list.npz")
+        assert (found.hodge == hodge).all()
+
+
 def test_things_that_are_no_list(tmp_path, cache):
     empty = tmp_path / "empty"
     empty.mkdir()

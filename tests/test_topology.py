@@ -211,6 +211,11 @@ def test_batch_refusals_name_the_configuration(function):
         function(matrices.astype(float))
     with pytest.raises(ValueError, match="integer array"):
         function(matrices[0])
+    with pytest.raises(ValueError, match="bytes are in another order"):
+        function(matrices.astype(np.dtype(np.int64).newbyteorder()))
+    matrices[2] = [[2**40, 0], [0, 0]]  # sums of such would not fit into 64 bits
+    with pytest.raises(ValueError, match="configuration 2: it has a degree above 2,147,483,647"):
+        function(matrices)
 
 
 def euler_of(numbers: HodgeNumbers):
