@@ -533,7 +533,7 @@ def _why_not(folder: Path, record: dict[str, Any], data: Cicy4, split: Split) ->
     if record["split"]["fingerprints"]["test"] != own.fingerprints["test"]:
         return "another test set than that of its split"
     if not (folder / records.TRAINED_ON_FILE).is_file():
-        return f"no {records.TRAINED_ON_FILE}, so nobody knows what it was trained on"
+        return f"what it was trained on is not kept here (no {records.TRAINED_ON_FILE})"
     try:
         trained_on = records.load_trained_on(folder)
         records.require_unseen(trained_on, split.test, data, who="it")

@@ -297,7 +297,8 @@ The saved weights, and the exact arithmetic of `cicy_utils.topology`, on
 $$\left[\begin{array}{c|cc} 1 & 1 & 1 \\ 5 & 1 & 5 \end{array}\right].$$
 Another matrix takes its place in the cell below: one list for each row, without the $n_r$. This one
 is among the hardest. Few matrices of the list are as small, and few have an $h^{2,2}$ as large, so
-that a network has hardly seen its like, and the first two decodings may be far off."""
+that a network has hardly seen its like. The decodings without $\chi$ may be far off, and the
+others wrong by a little, each of its own."""
 
 RUN_TEXT = """## The run"""
 

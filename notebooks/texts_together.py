@@ -228,8 +228,8 @@ it was, and fold 4 of the cross-validation, whose kept-out piece holds the whole
 Folds 0 to 3 were trained on it and stay outside. Their own out-of-fold predictions are of other
 configurations, and the out-of-fold predictions of all five, on the validation set, are just those
 of fold 4. The validation loss has also chosen the epoch of every member, so accuracies on this set
-are a little too good; the test set decides what is worth what, and its labels are read once, after
-all choices."""
+are a little too good; the test set decides what is worth what, and this notebook reads its labels
+once, after all choices."""
 
 CLIMB = """from cicy_utils import ensembles, plots, records, tables
 from cicy_utils.data import load_cicy4
