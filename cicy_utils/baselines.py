@@ -109,6 +109,7 @@ def _keys(matrices: np.ndarray, euler: np.ndarray) -> pd.MultiIndex:
 
 
 LOOK_UP = "look-up of shape and chi"
+_, _, TREES = BASELINES
 FITS = dict(zip((*BASELINES, LOOK_UP), (constant, ridge, trees, look_up), strict=True))
 WITH_EULER = ("relation+chi", "consistent")  # decodings that use the Euler number
 
@@ -146,7 +147,7 @@ def evaluate(
         few = np.sort(random.choice(few, tree_rows, replace=False))
     predictions, training, residuals = {}, {}, {}
     for name, fit in FITS.items():
-        rows = few if fit is trees else narrow.train
+        rows = few if name == TREES else narrow.train
         started = time.perf_counter()
         predict = fit(data.matrices[rows], data.hodge[rows])
         training[name] = {"configurations": len(rows), "seconds": time.perf_counter() - started}

@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any
 
 SCHEDULES = ("plateau", "one-cycle")
@@ -139,8 +139,9 @@ RETRAINING = {"min_learning_rate": 1e-7}  # what is otherwise in the notebooks o
 
 
 def complete(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Saved settings, with the defaults of those that there were not yet."""
-    return PAPER_RECIPE | dict(settings)
+    """Saved settings, as JSON has them, with the defaults of those that there were not yet."""
+    saved = PAPER_RECIPE | dict(settings)
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in saved.items()}
 
 
 def recipe_of(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -178,4 +179,4 @@ def _as_floats(value: Any) -> Any:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, Real) and not isinstance(value, bool)

@@ -39,7 +39,7 @@ CHECKSUMS = {
 LAYOUTS = ("stored", "zeros-first", "descending", "descending-zeros-first")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # arrays have no truth value
 class Cicy4:
     """Configuration matrices and their Hodge numbers.
 

@@ -157,9 +157,11 @@ def explore(
             row = {"candidate": name, "seed": seed}
             try:
                 result = training.fit(network, cicy4, split, training.TrainConfig(**cut), place)
-            except FloatingPointError as error:  # the others can still be compared
+            except training.Diverged as error:  # the others can still be compared
                 rows.append(row | dict.fromkeys((*EVERY_ACCURACY, "seconds"), np.nan))
                 print(f"{name}, seed {seed}: {error}", flush=True)
+                if error.interrupted:
+                    raise KeyboardInterrupt from error
                 continue
             if result.interrupted or result.stop_reason not in training.STOPPED_FOR_GOOD:
                 raise KeyboardInterrupt  # called again, it goes on; half a training tells nothing

@@ -56,8 +56,9 @@ def publish(run_dir: Path | str) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: nothing has finished in the folder.
-        ValueError: the run was cut short, is of another list than the one at hand, or its weights
-            are too large to be kept with the project.
+        ValueError: the run was cut short, is of another list than the one at hand or another split
+            than one of 72 % that is drawn here, or its weights are too large to be kept with the
+            project.
     """
     run_dir = Path(run_dir)
     record = records.read_metrics(run_dir)
@@ -283,11 +284,17 @@ def _published(folder: Path) -> tuple[dict[str, Any], models.HodgeNetwork, Cicy4
 
 def _list_and_split(path: Path, metadata: dict[str, Any]) -> tuple[Cicy4, Split]:
     """The complete list in the layout of some weights, and the split that they were judged by."""
+    name, seed = metadata["split"]["name"], metadata["split"]["seed"]
+    if name != "72" or seed is None:
+        own = f"the split {name!r}" if seed is not None else "the published split"
+        raise ValueError(
+            f"{path} was trained on {own}: publish weights that were trained on the 72 % split "
+            "that is drawn here, as only these are measured again on its test set"
+        )
     data = load_cicy4(layout=metadata["data"]["layout"])
-    seed = metadata["split"]["seed"]
-    split = None if seed is None else split_72(len(data), seed=seed)
+    split = split_72(len(data), seed=seed)
     known = (metadata["data"]["fingerprint"], metadata["split"]["fingerprints"])
-    if split is None or known != (data.fingerprint, split.fingerprints):
+    if known != (data.fingerprint, split.fingerprints):
         raise ValueError(
             f"{path} was trained on another list or split than the complete one at hand, so it "
             "cannot be told what it has seen: publish weights of the complete list"

@@ -6,6 +6,7 @@ refused, and so are weights of which nobody knows what they were trained on.
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from cicy_utils.records import Mask
 from cicy_utils.splits import Split, training_share
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Checkpoint:
     """Weights to go on from, and all that is known of them.
 
@@ -169,7 +170,8 @@ def run(
             configurations can be evaluated but not retrained; and not in the folder of a training,
             whose weights have seen something else than the checkpoint has.
     """
-    model, before = checkpoint.model, checkpoint.record
+    # The checkpoint stays what it is: a call that goes on has to begin with the same weights.
+    model, before = copy.deepcopy(checkpoint.model), checkpoint.record
     if not retrain:
         if find_weights(Path(run_dir)) or (Path(run_dir) / STATE_FILE).exists():
             raise ValueError(

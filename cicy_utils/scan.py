@@ -174,10 +174,12 @@ def _run_trials(
                 raise
             stop_reason = "interrupted"
             break
-        except FloatingPointError as error:
+        except training.Diverged as error:
             trial.set_user_attr("diverged", True)
             study.tell(trial, state=optuna.trial.TrialState.PRUNED)
             print(f"stopped: {error}", flush=True)
+            if error.interrupted:
+                stop_reason = "interrupted"
         else:
             if result.stop_reason not in training.STOPPED_FOR_GOOD:
                 stop_reason = result.stop_reason

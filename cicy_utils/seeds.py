@@ -17,9 +17,10 @@ from cicy_utils.retraining import Checkpoint
 from cicy_utils.splits import Split
 from cicy_utils.training import (
     MOST_SIDE_BY_SIDE,
+    Diverged,
     FitResult,
-    NoResult,
     Run,
+    by_hand,
     require_startable,
     try_many,
 )
@@ -53,7 +54,7 @@ def train(
     Raises:
         ValueError, lease.Held: as of ``training.fit``, before anything is trained; or start holds
             another network than the one asked for.
-        FloatingPointError: as of ``training.fit``, when all others are evaluated.
+        Diverged: as of ``training.fit``, when all others are evaluated.
         OutOfTime, KeyboardInterrupt: there are no weights of the first seed.
     """
     folders = records.seed_folders(run_dir, seeds)
@@ -95,10 +96,10 @@ def train(
                 **expected,
                 **({"checkpoint": start.name} if start else {}),
             )
-        if any(map(_by_hand, outcomes)):
+        if any(map(by_hand, outcomes)):
             break
     for failure in failures:
-        if seeds[0] not in done or isinstance(failure, FloatingPointError):
+        if seeds[0] not in done or isinstance(failure, Diverged):
             raise failure
     return done
 
@@ -121,10 +122,3 @@ def _within(seconds: float, runs: Sequence[Run]) -> list[Run]:
         for run in runs
         if run.run_dir not in waiting
     ]
-
-
-def _by_hand(outcome: FitResult | NoResult) -> bool:
-    """Whether Ctrl-C came during a training."""
-    if isinstance(outcome, FitResult):
-        return outcome.interrupted
-    return isinstance(outcome, KeyboardInterrupt)

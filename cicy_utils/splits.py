@@ -134,7 +134,7 @@ def split_of(data: Cicy4, name: str, *, seed: int | None = 42) -> Split:
         data: the list, or a subset of it, of which the split then is what the subset has of it.
         name: "72", "80" or "fold-0" to "fold-4".
         seed: as of ``split_72``; None for the split in the Kaggle arrays that are the list's
-            source, which are read once in a process. Folds are cut from it as from one that was
+            source; each is read once in a process. Folds are cut from it as from one that was
             drawn, since the arrays do not hold the paper's.
 
     Raises:

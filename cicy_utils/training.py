@@ -59,7 +59,7 @@ MOST_SIDE_BY_SIDE = 16
 STOPPED_FOR_GOOD = ("converged", "max_epochs")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # a table has no truth value
 class FitResult:
     """What a training run came to.
 
@@ -94,10 +94,20 @@ class OutOfTime(RuntimeError):
     """
 
 
-NoResult = FloatingPointError | OutOfTime | KeyboardInterrupt  # instead of a ``FitResult``
+class Diverged(FloatingPointError):
+    """A loss is infinite or not a number.
+
+    Attributes:
+        interrupted: as of ``FitResult``.
+    """
+
+    interrupted = False
 
 
-@dataclass(frozen=True)
+NoResult = Diverged | OutOfTime | KeyboardInterrupt  # instead of a ``FitResult``
+
+
+@dataclass(frozen=True, eq=False)
 class Run:
     """The arguments of ``fit``, for ``fit_many``."""
 
@@ -129,7 +139,8 @@ def fit(
 
     Args:
         model: float32 (B, 16, 20) to (B, 4), usually from ``models.build_model``. A new run starts
-            from the weights it holds; they do not matter for one that goes on. One of your own is
+            from the weights it holds; they do not matter for one that goes on, unless they were
+            trained before: then it has to hold the same ones again. One of your own is
             known again by what Python shows of it; give it an attribute ``settings``, a dict of
             plain values, if that does not tell everything.
         data: the list.
@@ -139,19 +150,20 @@ def fit(
         trained_before: what the weights that the model holds were trained on, if they are not
             fresh ones; the mask of this run then counts both.
         on_epoch: called after each epoch, when all files are written, with that epoch's row of
-            the history. What it raises ends the run and comes out of ``fit``; the same call goes
-            on after that epoch.
+            the history. What it raises ends the run and comes out of ``fit`` (KeyboardInterrupt
+            counts as a second Ctrl-C); the same call goes on after that epoch.
 
     Raises:
-        ValueError: the folder holds a run with another model, data, split, recipe or, if they
-            were trained before, other weights to start from; or they were trained on some
-            configuration that is now to validate or test them; or the split does not fit the
-            data; or the model's settings are no plain values; or device or precision are not to
-            be had here; or targets are to be scaled, or the optimizer is to be Muon, and the model
+        ValueError: the folder holds a run with another model, data, split, recipe or, if they were
+            trained before, other weights to start from; or it holds weights without the state of
+            their training, which could only be replaced; or those to start from were trained on
+            some configuration that is now to validate or test them; or the split does not fit the
+            data; or the model's settings are no plain values; or device or precision are not to be
+            had here; or targets are to be scaled, or the optimizer is to be Muon, and the model
             cannot.
         lease.Held: another process trains in the folder.
-        FloatingPointError: a loss is infinite or not a number; the files of the run stay as they
-            were last saved, with numbers only.
+        Diverged: a loss is infinite or not a number; the files of the run stay as they were last
+            saved, with numbers only.
         OutOfTime: ``max_hours`` passed before the first epoch was finished.
         KeyboardInterrupt: Ctrl-C before the first epoch was finished. What was computed is saved,
             unless there was a second one; the same call goes on.
@@ -175,7 +187,7 @@ def fit_many(runs: Sequence[Run]) -> list[FitResult]:
     Raises:
         ValueError, lease.Held: as of ``fit``, before anything is trained; or two runs share a
             folder, or there are too many for a GPU.
-        FloatingPointError: as of ``fit``, after the other runs are finished.
+        Diverged: as of ``fit``, after the other runs are finished.
         OutOfTime, KeyboardInterrupt: as of ``fit``, if any run has not finished an epoch.
     """
     outcomes = try_many(runs)
@@ -205,12 +217,19 @@ def try_many(runs: Sequence[Run]) -> list[FitResult | NoResult]:
         leases = [stack.enter_context(lease.hold(folder)) for folder in folders]
         interrupt = stack.enter_context(interrupts.deferred())
         outcomes = _fit_many(runs, identities, leases, interrupt)
-        return [
-            dataclasses.replace(outcome, interrupted=interrupt.asked)
-            if isinstance(outcome, FitResult)
-            else outcome
-            for outcome in outcomes
-        ]
+        for number, outcome in enumerate(outcomes):
+            if isinstance(outcome, FitResult):
+                outcomes[number] = dataclasses.replace(outcome, interrupted=interrupt.asked)
+            elif isinstance(outcome, Diverged):
+                outcome.interrupted = interrupt.asked
+        return outcomes
+
+
+def by_hand(outcome: FitResult | NoResult) -> bool:
+    """Whether Ctrl-C came during a training, so that no other should begin."""
+    if isinstance(outcome, FitResult | Diverged):
+        return outcome.interrupted
+    return isinstance(outcome, KeyboardInterrupt)
 
 
 def require_startable(runs: Sequence[Run]) -> None:
@@ -238,7 +257,7 @@ def _fit_many(
 
     shared: dict[tuple[int, torch.device], steps.Tensors] = {}
     trainings: dict[int, Training] = {}
-    failures: dict[Training, FloatingPointError] = {}
+    failures: dict[Training, Diverged] = {}
     for number, (run, state) in enumerate(zip(runs, states, strict=True)):
         if state is not None and state["stop_reason"] in STOPPED_FOR_GOOD:
             continue
@@ -259,13 +278,13 @@ def _fit_many(
                 try:
                     if training.advance():
                         still.append(training)
-                except FloatingPointError as error:
+                except Diverged as error:
                     failures[training] = without_frames(error)
             active = still
         for training in active:
             try:
                 training.interrupt()
-            except FloatingPointError as error:
+            except Diverged as error:
                 failures[training] = without_frames(error)
         for number, training in trainings.items():
             states[number] = training.state
@@ -286,7 +305,7 @@ def _fit_many(
     ]
 
 
-def without_frames(error: FloatingPointError) -> FloatingPointError:
+def without_frames(error: Diverged) -> Diverged:
     """The error for later: its frames would keep all that is trained here in memory."""
     return error.with_traceback(None)
 
@@ -528,9 +547,8 @@ class Training:
             "device": device_name(self.device),
         }
         self.lease.require()
-        if first:  # no weights are without it, and nothing of another training is beside it
-            for name in (*checkpoint.WEIGHTS_FILES, records.METRICS_FILE):
-                (run.run_dir / name).unlink(missing_ok=True)
+        if first:  # no weights are without it; what was measured was of others
+            (run.run_dir / records.METRICS_FILE).unlink(missing_ok=True)
             records.save_trained_on(run.run_dir, self.mask, len(run.data), run.data.fingerprint)
         checkpoint.save_state(run.run_dir / checkpoint.STATE_FILE, self.state)
         if not inside:
@@ -564,11 +582,11 @@ def require_finite(loss: float, kind: str, epoch: int) -> None:
     """Stop a run that has diverged.
 
     Raises:
-        FloatingPointError: the loss is infinite or not a number.
+        Diverged: the loss is infinite or not a number.
     """
     if not math.isfinite(loss):
         kept = "; the run folder keeps the best weights of the epochs before" if epoch > 1 else ""
-        raise FloatingPointError(
+        raise Diverged(
             f"the {kind} loss became {loss} in epoch {epoch}{kept}; choose a lower learning rate "
             "and a new run folder"
         )
@@ -689,6 +707,11 @@ def write_results(run_dir: Path, state: dict, with_weights: bool = True) -> None
 def _identify(run: Run) -> tuple[dict, np.ndarray]:
     """The identity of a run and the mask of all that its weights will have been trained on."""
     resolve_device(run.config.device, run.config.precision)
+    if not (run.run_dir / checkpoint.STATE_FILE).exists() and checkpoint.find_weights(run.run_dir):
+        raise ValueError(
+            f"{run.run_dir} holds weights without the state of their training, so that it cannot "
+            f"go on and would replace them: choose another run folder, or delete this one"
+        )
     if run.config.optimizer == "muon":
         optimizers.hidden_matrices(run.model)
     identity = run_identity(run.model, run.data, run.split, run.config)

@@ -69,6 +69,21 @@ def test_half_a_training_is_not_explored(tmp_path, monkeypatch):
     assert len(exploration.explore(candidates, **small)) == 2
 
 
+def test_ctrl_c_while_a_candidate_diverges_ends_the_exploration(tmp_path, monkeypatch):
+    def diverge(*_arguments):
+        begun.append(1)
+        error = training.Diverged("the training loss became nan")
+        error.interrupted = True
+        raise error
+
+    begun = []
+    monkeypatch.setattr(training, "fit", diverge)
+    candidates = {name: CANDIDATES["LSTM-448"][name] for name in ("paper", "fast")}
+    with pytest.raises(KeyboardInterrupt):
+        exploration.explore(candidates, [1], tmp_path, hidden_size=4, subset=200, epochs=1)
+    assert begun == [1]
+
+
 def test_an_exploration_that_is_stopped_says_how_to_go_on(monkeypatch, capsys):
     def stop(*_arguments, **_options):
         raise KeyboardInterrupt

@@ -203,10 +203,14 @@ def test_what_is_refused_leaves_the_published_files_alone(run_dir, monkeypatch):
     weights, metadata = checkpoint.load_weights(run_dir / checkpoint.WEIGHTS_FILE)
     changed = {name: weight + 1 for name, weight in weights.items()}
     other_tests = metadata["split"]["fingerprints"] | {"test": "of another list"}
-    for change in ({"fingerprints": other_tests}, {"seed": None}):  # None is the published split
+    for change, why in (
+        ({"fingerprints": other_tests}, "another list or split"),
+        ({"seed": None}, "the published split: publish weights that"),
+        ({"name": "80"}, "the split '80': publish weights that"),
+    ):
         told = metadata | {"split": metadata["split"] | change}
         checkpoint.save_weights(run_dir / checkpoint.WEIGHTS_FILE, changed, told)
-        with pytest.raises(ValueError, match="was trained on another list or split"):
+        with pytest.raises(ValueError, match=f"was trained on {why}"):
             reference.publish(run_dir)
     monkeypatch.setattr(reference, "LARGEST_FILE", 1000)
     with pytest.raises(ValueError, match="in 16 bits, more than"):

@@ -23,7 +23,7 @@ from cicy_utils.data import HODGE_NAMES, Cicy4, load_cicy4
 from cicy_utils.models import build_model
 from cicy_utils.prediction import load_model
 from cicy_utils.splits import cv_folds, split_72, split_80
-from cicy_utils.training import OutOfTime, fit
+from cicy_utils.training import fit
 
 CONFIG = TrainConfig(max_epochs=1, batch_size=16, learning_rate=0.001, device="cpu")
 RETRAIN = dataclasses.replace(CONFIG, min_learning_rate=1e-7)
@@ -68,20 +68,16 @@ def test_training_keeps_what_it_was_trained_on(results, data):
     np.testing.assert_array_equal(np.flatnonzero(mask.indices), np.sort(split_72(100).train))
 
 
-def test_nothing_of_an_earlier_training_stays_beside_a_new_one(results, data, tmp_path):
-    """Its weights were trained on something else than the new mask says."""
+@pytest.mark.parametrize("name", ["weights.safetensors", "weights.float16.safetensors"])
+def test_weights_without_their_state_are_not_trained_over(results, data, tmp_path, name):
     folder = tmp_path / "seed-42"
     shutil.copytree(results / "11_lstm_448" / "seed-42", folder)
     (folder / "checkpoint.pt").unlink()
-    shutil.copy(folder / "weights.safetensors", folder / "weights.float16.safetensors")
-    at_once = dataclasses.replace(CONFIG, max_hours=1e-9)
-    with pytest.raises(OutOfTime):
-        fit(build_model("LSTM-448", hidden_size=4), data, split_72(100, seed=7), at_once, folder)
-    mask = records.load_trained_on(folder).indices
-    np.testing.assert_array_equal(np.flatnonzero(mask), np.sort(split_72(100, seed=7).train))
-    with pytest.raises(FileNotFoundError):
-        load_model(folder)
-    assert records.found_metrics(folder) == {}
+    (folder / "weights.safetensors").rename(folder / name)
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(ValueError, match="holds weights without the state of their training"):
+        fit(build_model("LSTM-448", hidden_size=4), data, split_72(100), CONFIG, folder)
+    assert before == {path: path.read_bytes() for path in folder.iterdir()}
 
 
 def test_a_retrained_model_has_seen_both_training_sets(results, data, tmp_path):

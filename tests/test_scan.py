@@ -113,6 +113,19 @@ def test_a_diverged_trial_counts_and_the_scan_goes_on(data, split, tmp_path, mon
     assert scan.best_trial(table)["hidden_size"] <= 30
 
 
+def test_ctrl_c_while_a_trial_diverges_ends_the_scan(data, split, tmp_path, monkeypatch):
+    def diverge(*_arguments, **_options):
+        error = training.Diverged("the training loss became nan")
+        error.interrupted = True
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "fit", diverge)
+        result = scan.run_scan(data, split, CONFIG, SPACE, tmp_path, trials=3)
+    assert (result.stop_reason, list(result.trials["state"])) == ("interrupted", ["diverged"])
+    assert len(scan.run_scan(data, split, CONFIG, SPACE, tmp_path, trials=2).trials) == 2
+
+
 def test_it_goes_on_up_to_the_number_of_trials(data, split, tmp_path, monkeypatch):
     losses_are(monkeypatch, lambda hidden, epoch: float(hidden))
     first = scan.run_scan(data, split, CONFIG, SPACE, tmp_path, trials=2).trials

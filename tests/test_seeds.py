@@ -10,7 +10,7 @@ from cicy_utils import lease, places, recipes, records, seeds, tables
 from cicy_utils.models import build_model
 from cicy_utils.progress import Progress
 from cicy_utils.splits import split_72
-from cicy_utils.training import OutOfTime, TrainConfig
+from cicy_utils.training import Diverged, OutOfTime, TrainConfig
 
 CONFIG = TrainConfig(max_epochs=1, batch_size=16, device="cpu")
 
@@ -117,6 +117,20 @@ def test_a_seed_that_diverges_leaves_the_others_evaluated(small_list, tmp_path, 
         train(small_list, tmp_path, [1, 2])
     assert records.read_metrics(tmp_path / "seed-2")["seed"] == 2
     assert not (tmp_path / "seed-1" / "metrics.json").exists()
+
+
+def test_ctrl_c_while_a_seed_diverges_lets_no_other_begin(small_list, tmp_path, monkeypatch):
+    def diverge(runs):
+        begun.extend(run.config.seed for run in runs)
+        error = Diverged("the training loss became nan")
+        error.interrupted = True
+        return [error]
+
+    begun = []
+    monkeypatch.setattr(seeds, "try_many", diverge)
+    with pytest.raises(Diverged):
+        train(small_list, tmp_path, [1, 2, 3])
+    assert begun == [1]
 
 
 @pytest.mark.parametrize(

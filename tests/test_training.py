@@ -14,7 +14,16 @@ from cicy_utils import checkpoint, lease, progress, records, steps, training
 from cicy_utils.data import Cicy4
 from cicy_utils.models import build_model
 from cicy_utils.splits import split_72
-from cicy_utils.training import FitResult, OutOfTime, Run, TrainConfig, fit, fit_many, predict
+from cicy_utils.training import (
+    Diverged,
+    FitResult,
+    OutOfTime,
+    Run,
+    TrainConfig,
+    fit,
+    fit_many,
+    predict,
+)
 
 
 @pytest.fixture(scope="module")
@@ -770,9 +779,10 @@ def test_a_diverging_model_is_stopped_and_never_saved(data, split, tmp_path, pre
     recipe = config(save_minutes=1e-9 if stops == "when it is saved" else 10.0)
     if stops == "with Ctrl-C":
         press(1)
-    with pytest.raises(FloatingPointError, match="training loss became nan in epoch 1"):
+    with pytest.raises(Diverged, match="training loss became nan in epoch 1") as raised:
         fit(model, data, split, recipe, tmp_path / "bad")
     assert list((tmp_path / "bad").iterdir()) == []
+    assert raised.value.interrupted == (stops == "with Ctrl-C")
 
 
 def test_another_recipe_model_data_or_split_is_refused(data, split, tmp_path):
