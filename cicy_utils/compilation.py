@@ -10,7 +10,7 @@ import hashlib
 from contextlib import suppress
 from pathlib import Path
 
-from numba import njit
+from numba import config, njit
 
 from cicy_utils.files import write_text
 
@@ -40,4 +40,5 @@ def _anything():
     """Tells where numba keeps what is compiled in this folder."""
 
 
-forget_stale(Path(__file__).parent, Path(_anything.stats.cache_path))
+if not config.DISABLE_JIT:  # else nothing is kept
+    forget_stale(Path(__file__).parent, Path(_anything.stats.cache_path))

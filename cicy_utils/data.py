@@ -106,7 +106,9 @@ def load_cicy4(
         matrices, hodge = read_npz(path)
         _verify_checksums(path, matrices, hodge)
     else:
-        from cicy_utils.sources import describe_copies, read_list  # they need this module
+        # These need this module.
+        from cicy_utils.sources import describe_copies, read_list
+        from cicy_utils.validation import describe_unlike
 
         source = records.find(source).absolute()
         found = read_list(source, drop=drop)
@@ -117,6 +119,8 @@ def load_cicy4(
                 "copies in the training set",
                 stacklevel=2,
             )
+        if len(found.unlike):
+            warnings.warn(f"{source}: {describe_unlike(found.unlike)}", stacklevel=2)
     if subset is not None:
         if isinstance(subset, np.ndarray):
             _require_indices(subset, len(matrices))

@@ -24,7 +24,7 @@ from cicy_utils import files, kaggle_arrays, published, records
 from cicy_utils.archives import Folder, Refused, is_zip, open_zip
 from cicy_utils.canonical import canonical_forms
 from cicy_utils.data import FILE_NAME, find_bundled, is_complete_list, read_npz
-from cicy_utils.validation import Entries, Report, describe_unlike, validate
+from cicy_utils.validation import Entries, Report, validate
 
 CACHE_VARIABLE = "CICY4_CACHE"
 _CACHE_VERSION = "3"  # another number when the same source would give another list
@@ -91,8 +91,6 @@ def read_list(source: str | Path, *, drop: bool = False) -> SourceList:
             "cicy_utils.data check` lists them",
             stacklevel=2,
         )
-    if len(found.unlike):
-        warnings.warn(f"{path}: {describe_unlike(found.unlike)}", stacklevel=2)
     return found
 
 

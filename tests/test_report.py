@@ -134,7 +134,7 @@ def test_decodings_stand_beside_each_other_with_their_gain(tmp_path):
         ("10_lstm_424/seed-42", "LSTM-424", (70.0, 71.0, 72.0)),  # without the last one
     ):
         run_folder.write(tmp_path / "try", place, run_folder.record(name, metrics=decoded(*values)))
-    other = run_folder.record("LSTM-448-d80", split="80", metrics=decoded(60.0))
+    other = run_folder.record("LSTM-448-d80", split="80", metrics=decoded(60.0, 61.0, 62.0, 63.0))
     run_folder.write(tmp_path / "try", "14_retraining/lstm_448", other)
     text = report.build(tmp_path / "try").read_text(encoding="utf-8")
     table = text[text.index('id="decodings"') :]
