@@ -257,7 +257,7 @@ def _read_member(archive: ZipArchive, name: str, dtype: type, entry: tuple[int, 
             f"{archive.path} has no array '{name}'; give an npz file with 'matrix' and 'hodge'"
         )
     with read_npy(archive, member) as (header, parts):
-        if header.dtype != dtype or not header.shape or header.shape[1:] != entry:
+        if header.dtype != dtype or header.shape[1:] != entry:
             raise Refused(
                 f"{archive.path}: '{name}' must be {np.dtype(dtype)} "
                 f"(N, {', '.join(map(str, entry))}), not {header.dtype} {header.shape}"
