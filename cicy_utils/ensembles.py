@@ -294,8 +294,7 @@ def climb(found: Members, split: Split, *, rounds: int = ROUNDS) -> Climb | None
         indices=indices,
         rounds=rounds,
     )
-    labels = {name: found.members[name].record["label"] for name in result.weights}
-    return Climb(result.weights, result.path, left_out, provenance.members_label(labels))
+    return Climb(result.weights, result.path, left_out, _label(result.weights, found))
 
 
 def measure(
@@ -394,13 +393,18 @@ def record_ensembles(
             )
         own = [entry for entry in entries if entry["split"] == split.name]
         picks[split.name] = _picks(own, there, split)
-    labels = [m.record["label"] for there in found.values() for m in there.members.values()]
+    labels = {
+        name: member.record["label"]
+        for there in found.values()
+        for name, member in there.members.items()
+    }
+    members = provenance.members_label(labels)
     records.write_json(run_dir / ENSEMBLES_FILE, entries)
     record = records.write_metrics(
         run_dir,
         notebook=notebook,
         variant=run_dir.name,
-        label=provenance.joint_label([provenance.run_label(len(data)), *labels]),
+        label=provenance.joint_label([provenance.run_label(len(data)), members]),
         data=evaluation.data_section(data),
         missing=missing,
         climbs={
@@ -460,7 +464,7 @@ def _places(names: Iterable[str], found: Members) -> list[str]:
 
 
 def _label(names: Iterable[str], found: Members) -> str:
-    return provenance.joint_label(found.members[name].record["label"] for name in names)
+    return provenance.members_label({n: found.members[n].record["label"] for n in names})
 
 
 def _measures(

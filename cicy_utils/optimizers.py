@@ -37,7 +37,7 @@ class Muon(torch.optim.Optimizer):
 
     Args:
         hidden: weights, float32 (m R, C), and of how many matrices (m) each is made, one above the
-            other, as those of the gates of an LSTM are.
+            other, as those of the gates of an LSTM (4) or a GRU (3) are.
         others: an optimizer of all other weights; its settings hold for both.
 
     Raises:

@@ -5,7 +5,7 @@ whole test set: what is published are the numbers of the file itself. ``check`` 
 on a part of the test set that a CPU answers within seconds. ``predict`` saves what the copy says of
 the validation and the test set, so that it can join an ensemble.
 
-    python -m cicy_utils.reference publish results/reference/11_lstm_448/fast-42
+    python -m cicy_utils.reference publish results/mine/11_lstm_448/fast-42
     python -m cicy_utils.reference check
     python -m cicy_utils.reference predict
 """

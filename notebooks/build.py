@@ -231,10 +231,10 @@ The paper counts @millions million weights@counted."""
 CURVE_TEXT = """## Training curve
 
 Both losses on a logarithmic scale, and the learning rate below. The training loss is an average
-over the epoch, while the weights change; the validation loss is taken after it. Where the training
-curve keeps falling and the validation curve does not, the network overfits. The learning rate is
-that of the first step of each epoch; that of the fast recipe begins at nearly zero, so that its
-first point is far below the rest of that epoch."""
+over the epoch, while the weights change; the validation loss is taken after it. The ring is the
+epoch whose weights were kept. Where the training curve keeps falling and the validation curve does
+not, the network overfits. The learning rate is that of the first step of each epoch; that of the
+fast recipe begins at nearly zero, so that its first point is far below the rest of that epoch."""
 
 CURVE = """title, history = record["model"], records.read_history(run_dir)
 plots.save(plots.training_curve(history, title=title, label=label), run_dir, "training_curve")"""
@@ -564,13 +564,13 @@ def ensembles_notebook() -> tuple[str, nbformat.NotebookNode]:
         _code("parameters", texts.ENSEMBLES_PARAMETERS, tags=["parameters"]),
         _text("climb-text", texts.CLIMB_TEXT),
         _code("climb", texts.CLIMB),
-        _text("members-text", texts.MEMBERS_TEXT),
-        _code("members", "tables.members(found, label)"),
+        _text("climbed-text", texts.CLIMBED_TEXT),
+        _code("climbed", "tables.climbed(record, entries)"),
         _text("weights-text", texts.WEIGHTS_TEXT),
         _code("weights", "tables.climbs(record)"),
         _code("paths", texts.PATHS),
-        _text("climbed-text", texts.CLIMBED_TEXT),
-        _code("climbed", "tables.climbed(record, entries)"),
+        _text("members-text", texts.MEMBERS_TEXT),
+        _code("members", "tables.members(found, label)"),
         _text("ensembles-72-text", texts.ENSEMBLES_72_TEXT),
         _code("ensembles-72", 'tables.paper_ensembles(record, entries, "72")'),
         _text("ensembles-80-text", texts.ENSEMBLES_80_TEXT),

@@ -183,7 +183,8 @@ and has no row: so it is with LSTM-448-f1, whose fold was trained on all of it."
 
 RETRAINING_CURVE_TEXT = """## Training curve
 
-Of the retraining; of weights that were not retrained, the training they come from."""
+Of the retraining; of weights that were not retrained, the training they come from. The ring is the
+epoch whose weights were kept."""
 
 RETRAINING_CURVE = """trained_in = run_dir if RETRAIN else checkpoint.folder
 history = records.read_history(trained_in)
@@ -245,7 +246,9 @@ names = dict(run_dir=run_dir, notebook="@notebook")
 record, entries = ensembles.record_ensembles(found, climbs, cicy4, splits, **names)
 label = record["label"]"""
 
-MEMBERS_TEXT = """Who may be tested on which test set: a model whose predictions were saved and that
+MEMBERS_TEXT = """## Members
+
+Who may be tested on which test set: a model whose predictions were saved and that
 was never trained on any of it. Of several trainings of one model the one that is most often right
 on the validation set stands in the paper's ensembles; the others have the name of their run in
 brackets, and the climb may use them, too."""
@@ -261,8 +264,8 @@ PATHS = """for name, reached in climbs.items():
         figure = plots.climb(reached.path, title=title, label=reached.label)
         display(plots.save(figure, run_dir, f"climb_{name}"))"""
 
-CLIMBED_TEXT = """What these ensembles are worth on the test sets, in the four decodings that the
-model notebooks explain: outputs are averaged first and decoded then, *consistent* with the
+CLIMBED_TEXT = """What the climbs found is right this often on the test sets, in the four decodings
+that the model notebooks explain: outputs are averaged first and decoded then, *consistent* with the
 covariance of what the mean is off by on the validation set."""
 
 ENSEMBLES_72_TEXT = """## The paper's ensembles, 72 % split (Tables 5 and 7)

@@ -35,7 +35,7 @@ from cicy_utils.relations import euler_from_hodge
 from cicy_utils.splits import split_72
 from cicy_utils.topology import hodge_numbers_batch, rests_on_rank, trimmed
 
-README = Path(__file__).resolve().parents[1] / "README.md"
+README = Path(__file__).resolve().parents[1] / "results" / "reference" / "README.md"
 
 
 def euler_number(n, degrees):

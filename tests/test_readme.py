@@ -41,6 +41,7 @@ PAGES = {
     page: (ROOT / page).read_text(encoding="utf-8")
     for page in (
         "README.md",
+        "cicy_utils/README.md",
         "cicy_utils/batch/README.md",
         "data/README.md",
         "results/README.md",
@@ -230,7 +231,7 @@ def test_the_table_of_accuracies_has_published_and_measured_ones():
         f"(results/reference/{ANEW}/notebook.ipynb), {hours_of_training(ANEW):.1f} hours on one "
         "core of a CPU | 72 %": published_accuracies(ANEW),
         f"**ours**, [{epochs_of_training(QUICKEST)} epochs anew]"
-        f"(results/reference/{QUICKEST}/notebook.ipynb), seven minutes on one H100, without Muon "
+        f"(results/reference/{QUICKEST}/notebook.ipynb), six minutes on one H100, without Muon "
         "| 72 %": accuracies_of(QUICKEST, "test"),
         "**ours**, [an ensemble](results/reference/15_ensembles/all/notebook.ipynb) of the first "
         "two of these | 72 %": ensemble()["raw"][ACCURACIES],
@@ -291,7 +292,10 @@ def test_what_the_text_says_beside_that_table_is_so():
 def test_what_the_text_says_of_reading_these_numbers_is_so(cicy4):
     rows = json.loads((ROOT / "results/reference/benchmark.json").read_text())
     hodge, euler = (row["us_each"] for row in rows["topology"])
-    lstm = min(1000 / row["ours"] for row in rows["inference"] if row["model"] == "LSTM-448")
+    graph, lstm = (
+        min(1000 / row["ours"] for row in rows["inference"] if row["model"] == model)
+        for model in ("Graph-64", "LSTM-448")
+    )
     split = split_72(len(cicy4))
     answers = baselines.look_up(cicy4.matrices[split.train], cicy4.hodge[split.train])
     right = (answers(cicy4.matrices[split.test]) == cicy4.hodge[split.test]).all(axis=1)
@@ -304,7 +308,11 @@ def test_what_the_text_says_of_reading_these_numbers_is_so(cicy4):
     for sentence in (
         f"{share_of_misses_by_one():.0f} % of the misses of `Graph-64` are by one",
         f"gives them exactly, in about {hodge:.0f} microseconds a matrix;",
-        f"takes more time (LSTM-448 on two cores: {lstm:.1f} milliseconds).",
+        f"(`Graph-64` on two cores: {graph:.1f} milliseconds; LSTM-448: {lstm:.1f}).",
+    ):
+        assert sentence in WORDS
+    assert 5 < 1000 * graph / hodge < 15  # "ten times as long"
+    for sentence in (
         f"takes {euler / hodge:.0f} times as long to compute as all four exact Hodge numbers",
         f"are all right for {100 * right.mean():.1f} % of the test set",
         f"Of all {len(split.test):,}, all but {len(new)} have Hodge numbers, all four together, "
@@ -314,7 +322,7 @@ def test_what_the_text_says_of_reading_these_numbers_is_so(cicy4):
         f"{of_new['consistent']:.0f} % with $\\chi$ as well.)",
         f"Ens-80-4 {100 * retrained / len(cicy4):.0f} %",
     ):
-        assert sentence in WORDS
+        assert sentence in REFERENCE_WORDS
 
 
 def test_what_the_text_says_of_the_best_weights_is_in_their_file():
@@ -326,6 +334,14 @@ def test_what_the_text_says_of_the_best_weights_is_in_their_file():
         f"all four right for {relation['accuracy_all']:.2f} % of the test set; with that to the "
         "Euler number, which is computed from the matrix, as well, for "
         f"{consistent['accuracy_all']:.2f} %.",
+        f"its mean squared error on $h^{{2,2}}$ is {raw['mse_h22']:.1f} (CNN-LSTM-400: "
+        f"{network['mse_h22']:.1f}), nearly all of it of [ten rare matrices]",
+        f"has {percent(lstm[ACCURACIES])} % for it",
+        f"after {hours_of_training(BEST):.1f} hours on a CPU it has all: "
+        f"{percent(raw[ACCURACIES])}",
+    ):
+        assert sentence in WORDS
+    for sentence in (
         f"on $h^{{2,2}}$ its mean absolute error is {raw['mae_h22']:.2f} (CNN-LSTM-400: "
         f"{network['mae_h22']:.2f}), but its mean squared error {raw['mse_h22']:.1f} "
         f"({network['mse_h22']:.1f}), and on $h^{{3,1}}$ that is {raw['mse_h31']:.2f} "
@@ -334,11 +350,8 @@ def test_what_the_text_says_of_the_best_weights_is_in_their_file():
         f"the two means of squares are {validated['mse_h22']:.1f} and {validated['mse_h31']:.2f}.",
         "Decoded consistently, the mean squared error on $h^{2,2}$ is "
         f"{consistent['mse_h22']:.2f}.",
-        f"has {percent(lstm[ACCURACIES])} % for it",
-        f"after {hours_of_training(BEST):.1f} hours on a CPU it has all: "
-        f"{percent(raw[ACCURACIES])}",
     ):
-        assert sentence in WORDS
+        assert sentence in REFERENCE_WORDS
     alone = paper.published().xs(72, level="split").dropna(subset="parameters_millions")
     assert raw["mae_h22"] < alone["mae_h22"].min()
     anew, again = (
@@ -352,10 +365,20 @@ def test_what_the_text_says_of_the_best_weights_is_in_their_file():
         f"`fast-56` has mean squared errors of {first[0]:.1f} and {first[1]:.2f}, and `fast-58`, "
         f"which differs in its seed only, {second[0]:.1f} and {second[1]:.2f}, less than every "
         "single network of the paper."
-    ) in WORDS
+    ) in REFERENCE_WORDS
     at_both = paper.published().dropna(subset="parameters_millions")
     assert (second < at_both[["mse_h22", "mse_h31"]].min()).all()
     assert (raw[ACCURACIES] > [99.9, 99.5, 98.5, 95]).all()
+
+
+def test_what_the_nearest_quadruple_adds_is_in_their_files():
+    gains = {
+        folder: published(folder)["consistent"]["accuracy_all"]
+        - published(folder)["relation+chi"]["accuracy_all"]
+        for folder in (LSTM, BEST)
+    }
+    assert f"adds {gains[LSTM]:.2f} points to LSTM-448 (all four right)" in WORDS
+    assert f"{gains[BEST]:.2f}" == "0.00"  # "nothing to `Graph-64`"
 
 
 def test_what_the_text_says_of_both_networks_by_one_recipe_is_in_their_files():
@@ -365,7 +388,7 @@ def test_what_the_text_says_of_both_networks_by_one_recipe_is_in_their_files():
     ):
         stages = stages_of(folder)
         epochs = sum(stage["training"]["epochs"] for stage in stages)
-        assert sentence.format(epochs, percent(accuracies_of(folder, "test"))) in WORDS
+        assert sentence.format(epochs, percent(accuracies_of(folder, "test"))) in REFERENCE_WORDS
         assert [stage["settings"]["learning_rate"] for stage in stages] == [rate, rate / 2]
         recipe = recipes.FAST.settings
         for settings in (config.complete(stage["settings"]) for stage in stages):
@@ -379,7 +402,9 @@ def test_what_the_text_says_of_the_last_stage_of_the_lstm_is_in_its_files():
     assert record["checkpoint"] == WITH_ADAMW and record["training"]["epochs"] == 16
     assert config.complete(record["settings"])["optimizer"] == "muon"
     ours = accuracies_of(LSTM, "test")
-    assert f"Sixteen more, with Muon, took LSTM-448 to {percent(ours)} %, more than" in WORDS
+    assert (
+        f"Sixteen more, with Muon, took LSTM-448 to {percent(ours)} %, more than" in REFERENCE_WORDS
+    )
     theirs = paper.published()[ACCURACIES].loc[("LSTM-448", 72)]
     assert (ours > theirs).tolist() == [True, False, False, False]
     history = pd.read_csv(ROOT / "results/reference" / LSTM / "history.csv")
@@ -407,14 +432,15 @@ def test_what_the_text_says_of_even_numbers_and_of_large_ones_is_so():
     largest = cicy4.hodge[split.train, 3].max()
     found = cicy4.matrices[split.train[cicy4.hodge[split.train, 3] == largest]]
     ((*_, answer),) = outputs_of_the_best(found)
+    share = f"{right:.1f} % (measured on every tenth test matrix) instead of "
+    whole = f"{published(BEST)['raw']['accuracy_h22']:.1f} %."
+    assert f"are right for {share}{whole}" in WORDS
+    sextic = re.search(r"1,752\) (\([^)]*\))", output_of("largest"))
     for sentence in (
-        f"are right for {right:.1f} % (measured on every tenth test matrix) instead of "
-        f"{published(BEST)['raw']['accuracy_h22']:.1f} %.",
+        f"The answer for the sextic is {sextic[1]}:",
         f"the largest $h^{{2,2}}$ in the training set, {largest:,}, the answer is {answer:,.0f}.",
     ):
-        assert sentence in WORDS
-    sextic = re.search(r"1,752\) (\([^)]*\))", output_of("largest"))
-    assert f"The answer for the sextic is {sextic[1]}:" in WORDS
+        assert sentence in REFERENCE_WORDS
 
 
 def test_what_the_text_says_of_small_matrices_is_so():
@@ -653,15 +679,19 @@ def test_what_the_text_says_of_the_explorations_is_in_their_tables():
     assert settings["loss_weights"] == (1, 1, 2, 8)  # "twice", "eight times"
 
 
-def test_every_module_and_folder_is_in_the_tree():
+def test_every_folder_is_in_the_tree():
     tree = re.search(r"## Files\n\n```\n(.*?)```", README, re.DOTALL)[1]
-    named = re.findall(r"^ {0,2}(\S+)", tree, re.MULTILINE)
-    assert len(named) == len(set(named))  # each once
-    inside = re.findall(r"^  (\S+)", tree, re.MULTILINE)
-    modules = {path.name for path in (ROOT / "cicy_utils").glob("*.py")} - {"__init__.py"}
-    assert set(inside) == modules | {"batch/"}
-    for name in re.findall(r"^(\S+\.\S+|\S+/)", tree, re.MULTILINE):
-        assert (ROOT / name).exists(), name
+    named = re.findall(r"^(\S+\.\S+|\S+/)", tree, re.MULTILINE)
+    assert {"README.md", "cicy_utils/", "data/", "notebooks/", "results/", "tests/"} <= set(named)
+    assert all((ROOT / name).exists() for name in named)
+
+
+def test_every_module_is_on_the_page_of_the_package():
+    package = ROOT / "cicy_utils"
+    modules = [path for folder in (package, package / "batch") for path in folder.glob("*.py")]
+    names = [str(m.relative_to(package)) for m in modules if m.name != "__init__.py"]
+    linked = re.findall(r"\]\((\S+\.py)\)(?: \||,)", PAGES["cicy_utils/README.md"])
+    assert sorted(linked) == sorted(names)  # each once
 
 
 @pytest.mark.parametrize("text", PAGES.values(), ids=PAGES)
