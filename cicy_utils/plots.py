@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import html
+import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -114,7 +115,7 @@ def configuration_matrices(matrices: Sequence[np.ndarray], titles: Sequence[str]
 
 
 def examples(data: Cicy4, *, label: str = "") -> Figure:
-    """Draw a small, a middling and the largest matrix of a list, with their Hodge numbers."""
+    """Draw a small, a middling and one of the largest matrices, with their Hodge numbers."""
     rows = data.matrices.any(axis=2).sum(axis=1)
     columns = data.matrices.any(axis=1).sum(axis=1)
     order = np.argsort(rows * columns, kind="stable")
@@ -371,7 +372,7 @@ def errors(test: Predictions, *, title: str = "Errors", label: str = "") -> Figu
             true = test.labels[:, column]
             difference = rounded[:, column] - true
             _error_histogram(upper[column], difference)
-            upper[column].set(title=SYMBOLS[name], xlabel="predicted − true value")
+            upper[column].set_title(SYMBOLS[name])
             _accuracy_by_value(lower[column], true, difference == 0)
             lower[column].set(xlabel=f"true {SYMBOLS[name]}", ylim=(0, 105))
         upper[0].set_ylabel("share of test set (%)")
@@ -502,7 +503,7 @@ def climb(path: pd.DataFrame, *, title: str = "Hill climbing", label: str = "") 
         heights = path["member"].map(names.index)
         for ax, column, words in (
             (axes[0], "accuracy", "mean accuracy (%)"),
-            (axes[1], "loss", "Huber loss"),
+            (axes[1], "loss", "Huber loss (paper’s)"),
         ):
             ax.plot(steps, path[column], color=DARK, marker=".")
             ax.set_ylabel(words)
@@ -547,9 +548,13 @@ def _integer_edges(low: float, high: float, most: int) -> np.ndarray:
 def _error_histogram(ax: Axes, difference: np.ndarray) -> None:
     reach = int(np.clip(np.percentile(np.abs(difference), 99), 5, 200))
     difference = np.clip(difference, -reach, reach)
-    edges = _integer_edges(min(difference.min(), -3), max(difference.max(), 3), 41)
+    reach = int(max(np.abs(difference).max(), 3))
+    width = math.ceil((2 * reach + 1) / 41) | 1  # odd, so that zero is in the middle of a bar
+    beside = math.ceil(reach / width)
+    edges = width * (np.arange(-beside, beside + 2) - 0.5)
     counts = np.histogram(difference, edges)[0]
     ax.stairs(100 * counts / len(difference), edges, fill=True, color=DARK)
+    ax.set_xlabel("predicted − true" + ("" if width == 1 else f", {width} to a bar"))
     ax.set_yscale("log")
     ax.set_ylim(50 / len(difference), 150)  # half a configuration, and room above 100 %
     ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))

@@ -201,7 +201,8 @@ def run(
     expected = recipes.expected(recipe, model.name)
     expected["recipe"] |= RETRAINING
     if before["label"]:
-        expected["changes"].append(f"started from a {before['label'].split(':')[0]}")
+        kind = before["label"].split(":")[0]
+        expected["changes"].append(f"started from {checkpoint.name} ({kind})")
     return evaluation.evaluate_run(
         model,
         data,

@@ -159,7 +159,8 @@ def _run_trials(
         trial = study.ask()
         settings = _settings(trial, space, config)
         folder = study_dir / TRIALS_FOLDER / _folder(trial)
-        print(f"trial {_done(study) + 1} of {trials}: {_words(settings)}", flush=True)
+        so_far = f"{_done(study) + 1} of {trials}"
+        print(f"trial {int(folder.name)} ({so_far}): {_words(settings)}", flush=True)
         hours = None if np.isinf(left) else left / 3600
         try:
             result = _train(trial, settings, data, split, config, space, folder, hours)

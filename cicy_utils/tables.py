@@ -35,7 +35,7 @@ from cicy_utils.records import Predictions
 from cicy_utils.splits import Split
 
 # Superscripts in plain HTML: a page opens without a network, so without a formula renderer.
-SYMBOLS = {name: f"h<sup>{name[1]},{name[2]}</sup>" for name in HODGE_NAMES}
+SYMBOLS = {name: f"<i>h</i><sup>{name[1]},{name[2]}</sup>" for name in HODGE_NAMES}
 PARTS = {
     "train": "training",
     "out_of_fold": "out of fold",
@@ -55,7 +55,8 @@ ERROR_NAMES = ["right", "1", "2", "3 to 5", "6 to 10", "11 to 20", "21 to 50", "
 H22 = HODGE_NAMES.index("h22")
 FARTHEST = 10  # test configurations in the table of the largest errors
 NOTATION_WIDTH = 40  # characters of a configuration matrix in a table
-LABEL_WIDTH = 100  # characters; a caption does not wrap by itself, tables are narrow
+LABEL_WIDTH = 100  # characters of a line of a caption: tables are narrow
+NAMES_WIDTH = 60  # likewise, of names in a cell
 CSS = [
     {
         "selector": "caption",
@@ -64,6 +65,7 @@ CSS = [
     {"selector": "th, td", "props": "padding: 0.25em 0.9em; white-space: nowrap;"},
     {"selector": "th.row_heading", "props": "text-align: left; font-weight: normal;"},
     {"selector": "th.col_heading", "props": "text-align: right;"},
+    {"selector": "th.col_heading[colspan]", "props": "text-align: center;"},
 ]
 
 
@@ -73,10 +75,12 @@ def style(frame: pd.DataFrame, caption: str, label: str = "", *, decimals: int =
     Columns and rows named after a Hodge number (h11) show its symbol; a RangeIndex is hidden.
     """
     if label:
-        caption = f"{caption}<br><b>{'<br>'.join(textwrap.wrap(label, LABEL_WIDTH))}</b>"
+        caption = f"{caption}<br><b>{_wrapped(label, LABEL_WIDTH)}</b>"
     shown = frame.rename(columns=_symbol, index=_symbol).rename_axis(None)
+    floats = shown.select_dtypes("float").columns
     styled = (
         shown.style.format(precision=decimals, thousands=",", na_rep="–")
+        .format(lambda value: f"{_rounded(value, decimals):,.{decimals}f}", floats, na_rep="–")
         .set_caption(caption)
         .set_table_styles(CSS)
         .set_properties(**{"text-align": "right"})
@@ -85,6 +89,11 @@ def style(frame: pd.DataFrame, caption: str, label: str = "", *, decimals: int =
     left = [{"selector": "th.col_heading, td", "props": "text-align: left !important;"}]
     styled = styled.set_table_styles({column: left for column in words}, overwrite=False)
     return styled.hide(axis="index") if isinstance(frame.index, pd.RangeIndex) else styled
+
+
+def _wrapped(text: str, width: int) -> str:
+    """In lines of so many characters at most, as neither captions nor cells wrap by themselves."""
+    return "<br>".join(textwrap.wrap(text, width))
 
 
 def headline(record: dict[str, Any]) -> Styler:
@@ -96,11 +105,9 @@ def headline(record: dict[str, Any]) -> Styler:
     if before := record["metrics"].get("test_before"):
         row = pd.Series(before["raw"]).reindex(table.columns)
         table = pd.concat([table.iloc[:3], row.to_frame("before retraining").T, table.iloc[3:]])
-    return style(
-        _accuracies(table),
-        f"{record['model']}: exactly right test configurations, in percent",
-        record["label"],
-    )
+    size = record["split"]["sizes"]["test"]
+    caption = f"{record['model']}: exactly right of {size:,} test configurations, in percent"
+    return style(_accuracies(table), caption, record["label"])
 
 
 def beside_paper(record: dict[str, Any]) -> Styler:
@@ -127,12 +134,13 @@ def decodings(record: dict[str, Any]) -> Styler:
 
 
 def published_weights(record: dict[str, Any]) -> Styler:
-    """Test accuracies of published weights by decoding: published, and measured here on a part."""
+    """Test accuracies of the project's weights by decoding: those of their file, and measured."""
+    sides = {"published": "in its file", "here": "measured here"}
     rows = {
-        f"{_published_name(entry)}, {decoding}, {side}": entry[side][decoding]
+        f"{_published_name(entry)}, {decoding}, {words}": entry[side][decoding]
         for entry in record["published"]
         for decoding in entry["here"]
-        for side in ("published", "here")
+        for side, words in sides.items()
     }
     table = pd.DataFrame(rows, index=metrics.EVERY_ACCURACY).T
     return style(_accuracies(table), "Test accuracy (%) of the project’s weights", record["label"])
@@ -219,7 +227,10 @@ def published_and_ours(
     difference = ours[metrics.ACCURACIES] - theirs
     sides = {"published": theirs, "ours": ours, "difference": difference}
     table = pd.concat({side: _short(part) for side, part in sides.items()}, axis=1)
-    return style(table, caption, label)
+    if not ours.notna().any(axis=None):
+        return style(table[["published"]], caption, label)
+    styled = style(table, f"{caption}; differences are of the numbers before rounding", label)
+    return styled.format(_signed, subset=["difference"], na_rep="–")
 
 
 def folds(found: Mapping[Path, dict[str, Any]]) -> Styler:
@@ -240,9 +251,10 @@ def out_of_fold(found: Mapping[Path, dict[str, Any]]) -> Styler:
         | record["metrics"]["out_of_fold"]["raw"]
         for record in found.values()
     }
-    together = cross_validation.out_of_fold(list(found))
-    measured = metrics.evaluate(together.predictions, together.labels).loc["raw"]
-    rows["together"] = {"configurations": len(together.indices), **measured}
+    if len(found) > 1:
+        together = cross_validation.out_of_fold(list(found))
+        measured = metrics.evaluate(together.predictions, together.labels).loc["raw"]
+        rows["together"] = {"configurations": len(together.indices), **measured}
     table = pd.DataFrame(rows).T
     shown = _accuracies(table)
     shown.insert(0, "configurations", table["configurations"].astype(int))
@@ -252,14 +264,19 @@ def out_of_fold(found: Mapping[Path, dict[str, Any]]) -> Styler:
 
 def members(found: Mapping[str, ensembles.Members], label: str = "") -> Styler:
     """Which results may join the ensembles of each split, and what keeps the others out."""
-    rows = [
-        {"test set of": f"{split} %", "result": name, "takes part": answer}
-        for split, there in found.items()
-        for name, answer in [
+    rows = []
+    for split, there in found.items():
+        alike: dict[str, list[str]] = {}  # a row for each reason, and not for each result
+        for name, reason in there.left_out.items():
+            alike.setdefault(reason, []).append(name)
+        answers = [
             *((name, f"yes ({member.place})") for name, member in there.members.items()),
-            *there.left_out.items(),
+            *((_wrapped(", ".join(names), NAMES_WIDTH), reason) for reason, names in alike.items()),
         ]
-    ]
+        rows += [
+            {"test set of": f"{split} %", "result": name, "takes part": answer}
+            for name, answer in answers
+        ]
     table = pd.DataFrame(rows, columns=["test set of", "result", "takes part"])
     return style(table, "Results of this run folder", label)
 
@@ -269,9 +286,13 @@ def paper_ensembles(record: dict[str, Any], entries: Sequence[dict], split: str)
     ours = {entry["name"]: entry["metrics"]["test"]["raw"] for entry in entries}
     results = {name: ours.get(name) for name, e in ensembles.PAPER.items() if e.split == split}
     caption = f"Test accuracy (%) of the paper's ensembles, {split} % split"
-    for name, lacking in record["missing"].items():
-        if name in results:
-            caption += f"<br>{name} is missing: there is no {', no '.join(lacking)}"
+    missing = {name: gone for name, gone in record["missing"].items() if name in results}
+    if missing.keys() == results.keys():
+        gone = ", ".join(dict.fromkeys(name for names in missing.values() for name in names))
+        caption += "<br>" + _wrapped(f"None can be made here: there is no {gone}", LABEL_WIDTH)
+    else:
+        for name, gone in missing.items():
+            caption += f"<br>{name} is missing: there is no {', no '.join(gone)}"
     label = _label(record, (entry["label"] for entry in entries if entry["name"] in results))
     return published_and_ours(results, int(split), caption, label)
 
@@ -290,6 +311,8 @@ def climbs(record: dict[str, Any]) -> Styler:
     ]
     table = pd.DataFrame(rows, columns=["ensemble", "member", "weight", "why not"])
     table["weight"] = table["weight"].astype(float)
+    if not table["why not"].any():
+        table = table.drop(columns="why not")
     label = _label(record, (climb["label"] for climb in record["climbs"].values()))
     return style(table, "Hill climbing on the validation set", label, decimals=3)
 
@@ -425,7 +448,9 @@ def list_statistics(record: dict[str, Any]) -> Styler:
     table = pd.DataFrame.from_dict(rows, orient="index").rename(columns={"euler": "χ"})
     styled = style(table, f"{statistics['configurations']:,} configurations", record["label"])
     integers = [row for row in table.index if not row.startswith("mean")]
-    return styled.format("{:,.0f}", subset=(integers, slice(None)), na_rep="–")
+    styled = styled.format("{:,.0f}", subset=(integers, slice(None)), na_rep="–")
+    # With the digits that were published.
+    return styled.format("{:g}", subset=(["mean, published"], slice(None)), na_rep="–")
 
 
 def list_sizes(record: dict[str, Any]) -> Styler:
@@ -502,6 +527,15 @@ def _label(record: dict[str, Any], shown: Iterable[str]) -> str:
     """Of a table: how much of the list the run drew, and the labels of the results it shows."""
     drawn = provenance.run_label(record["data"]["configurations"])
     return provenance.joint_label([drawn, *shown])
+
+
+def _signed(number: float) -> str:
+    number = _rounded(number, 2)
+    return f"{number:+.2f}".replace("-", "−") if number else "0.00"
+
+
+def _rounded(number: float, decimals: int) -> float:
+    return round(number, decimals) + 0.0  # which makes a zero of -0.0
 
 
 def _facts(facts: dict[str, Any], label: str) -> Styler:

@@ -125,7 +125,7 @@ FAMILIES["Graph"] = Family(
 its value, and of the sum and the number of such entries in its row and in its column. Then come
 @layers equivariant layers, in which each entry $x$ learns what its row, its column and the whole
 matrix hold: with $y$ the normalised features,
-$$x' = x + A\,\mathrm{gelu}\Big(B y + C \sum_{\text{row}} y + D \sum_{\text{column}} y
+$$x \;\leftarrow\; x + A\,\mathrm{gelu}\Big(B y + C \sum_{\text{row}} y + D \sum_{\text{column}} y
 + E \sum_{\text{matrix}} y\Big) .$$
 All sums are over the entries that are not zero; that over the matrix is divided by @shrink. On a
 full matrix the brackets would hold the most general linear map that commutes with all permutations
@@ -169,6 +169,7 @@ TRAIN_TEXT = r"""## Training
 The loss of an error $e$ is Huber's: $e^2/2$ up to $|e| = \delta$ and $\delta\,(|e| - \delta/2)$
 beyond, so that a few large errors do not rule; it is averaged over the four Hodge numbers, with the
 weights of the recipe, or of `SETTINGS`. @schedule
+
 Everything is saved after each epoch, so running this notebook again goes on where it stopped. The
 weights of the best epoch on the validation set then answer every configuration. Predictions and
 metrics go to files in the run folder; all that follows is read from them."""
@@ -176,16 +177,17 @@ metrics go to files in the run folder; all that follows is read from them."""
 PAPER_SCHEDULE = r"""In the paper's recipe $\delta = 1$ and the four weights are equal; the
 optimizer is AdamW, gradient descent whose step adapts to each weight; the learning rate is divided
 by ten when the validation loss stops falling, and training ends after more than `PATIENCE` epochs
-without a better one. The fast recipe is told in `cicy_utils/recipes.py`."""
-FAST_SCHEDULE = r"""In the fast recipe, in the form that this network has of it, errors are measured
-in standard deviations of each Hodge number, so that this loss and the paper's are not to be
-compared; $\delta$ is @delta of them, and the weights of $h^{1,1}, h^{2,1}, h^{3,1}, h^{2,2}$ are
-@weights. The optimizer of the matrices in its layers is Muon
-([Jordan et al.](https://kellerjordan.github.io/posts/muon/)): it averages the gradients of a matrix
-and takes a step roughly along the nearest orthogonal matrix, so that directions to which few
-gradients point are learned as well. All other weights have AdamW, gradient descent whose step
-adapts to each weight. The learning rate rises once, to its highest value after a tenth of all
-steps, and falls to zero."""
+without a better one.
+
+@fast"""
+FAST_SCHEDULE = r"""In the fast recipe@own_form errors are measured in standard deviations of each
+Hodge number, so that this loss and the paper's are not to be compared; $\delta$ is @delta of them,
+and the weights of $h^{1,1}, h^{2,1}, h^{3,1}, h^{2,2}$ are @weights. The optimizer of the matrices
+between hidden features is Muon ([Jordan et al.](https://kellerjordan.github.io/posts/muon/)): it
+averages the gradients of a matrix and takes a step roughly along the nearest orthogonal matrix, so
+that directions to which few gradients point are learned as well. All other weights have AdamW,
+gradient descent whose step adapts to each weight. The learning rate rises once, to its highest
+value after a tenth of all steps, and falls to zero."""
 
 TRAIN = """\
 from cicy_utils import data, models, plots, recipes, records, retraining, seeds, splits, tables
@@ -207,16 +209,18 @@ RESULT_TEXT = """## Result
 
 An answer counts as right when the rounded prediction is the exact Hodge number; *all four* asks
 this of the whole quadruple. The last row needs no network: it answers every configuration with the
-most frequent value of the training set. A network that has learned something is above it. One
-training is one draw: five trainings of LSTM-448 on different folds span @lowest to @highest on
-$h^{2,2}$ in the paper. With a `SPLIT_SEED` the published numbers are of another test set, as large
-and drawn in the same way."""
+most frequent value of the training set. A trained network should be above it in every column; after
+a few epochs it may be below it on exact answers and yet far nearer on average (MAE and $R^2$
+below). One training is one draw: five trainings of LSTM-448 on different folds span @lowest to
+@highest on $h^{2,2}$ in the paper. With a `SPLIT_SEED` the published numbers are of another test
+set, drawn in the same way and, on the complete list, as large."""
 
 SEEDS_TEXT = """Every seed of this run, with median and range where there are several:"""
 
 COMPARISON_TEXT = """The same comparison for all published measures: mean squared and mean absolute
 error and the coefficient of determination $R^2$, all of rounded predictions. Higher is better for
-accuracy and $R^2$, lower for the errors."""
+accuracy and $R^2$, lower for the errors. A few matrices that are far off can rule MSE and $R^2$:
+there is a table of them below."""
 
 PARTS_TEXT = """The lead of the training set over the other two tells how much less the network
 knows of what it has not seen. A small one is normal; a network overfits where it grows while the
@@ -234,7 +238,8 @@ Both losses on a logarithmic scale, and the learning rate below. The training lo
 over the epoch, while the weights change; the validation loss is taken after it. The ring is the
 epoch whose weights were kept. Where the training curve keeps falling and the validation curve does
 not, the network overfits. The learning rate is that of the first step of each epoch; that of the
-fast recipe begins at nearly zero, so that its first point is far below the rest of that epoch."""
+fast recipe begins at nearly zero, so that its first point is far below the rest of that epoch.
+Losses of the two recipes have different units, and are not to be compared."""
 
 CURVE = """title, history = record["model"], records.read_history(run_dir)
 plots.save(plots.training_curve(history, title=title, label=label), run_dir, "training_curve")"""
@@ -242,18 +247,18 @@ plots.save(plots.training_curve(history, title=title, label=label), run_dir, "tr
 ERRORS_TEXT = """## Errors
 
 Above, by how much the rounded prediction misses the exact value (logarithmic scale; the bars at
-both ends collect everything beyond). Below, the share of right answers against the exact value,
-where there are many values in ranges of them (logarithmic axis): dark blue is right, pale grey is
-wrong, and where there is neither the test set has no such configuration. Large Hodge numbers are
-rare in the list, so a network has seen few of them, and a bar at the right end may stand for one or
-two configurations."""
+both ends collect everything beyond; where a bar is wider than one value, the middle one is not
+right answers only). Below, the share of right answers against the exact value, where there are many
+values in ranges of them (logarithmic axis): dark blue is right, pale grey is wrong, and where there
+is neither the test set has no such configuration. Large Hodge numbers are rare in the list, so a
+network has seen few of them, and a bar at the right end may stand for one or two configurations."""
 
 ERRORS = """test = records.load_predictions(run_dir, "test")
 plots.save(plots.errors(test, title=f"{title}: test set", label=label), run_dir, "errors")"""
 
 LARGEST_TEXT = r"""Squares let a few large errors rule a mean. These are the largest ones in
-$h^{2,2}$, with the quadruples $(h^{1,1}, h^{2,1}, h^{3,1}, h^{2,2})$. The largest numbers belong to
-the smallest matrices, of which the list has few and a training set fewer."""
+$h^{2,2}$, with the quadruples $(h^{1,1}, h^{2,1}, h^{3,1}, h^{2,2})$. In the complete list the
+largest numbers belong to the smallest matrices, of which it has few and a training set fewer."""
 
 DECODINGS_TEXT = r"""## Four decodings
 
@@ -410,7 +415,7 @@ MATRIX = """tables.exact(
     label,
 )"""
 
-DRAWN_TEXT = r"""A small, a middling and the largest matrix of the list, each with its Hodge
+DRAWN_TEXT = r"""A small, a middling and one of the largest matrices, each with its Hodge
 numbers $(h^{1,1}, h^{2,1}, h^{3,1}, h^{2,2})$. Darker squares are higher degrees and empty squares
 are zeros; most entries are 0 or 1."""
 
@@ -440,7 +445,9 @@ four with $h^{1,1}$ or $h^{3,1}$, and an answer must be off by less than half.""
 
 FIGURE_2_TEXT = r"""## The 72 % and the 80 % split (paper, Fig. 2)
 
-The 80 % split moves 40 % of the test set to the training set; the rest stays for testing."""
+The 80 % split moves 40 % of the test set to the training set; the rest stays for testing. The two
+training sets nearly coincide on these logarithmic axes, and the test sets have one shape: both
+moves are at random."""
 
 FIGURE = 'plots.save(figures.distribution({0}, cicy4, SPLIT_SEED, label), run_dir, "figure_{0}")'
 
@@ -546,6 +553,8 @@ def retraining_notebook() -> tuple[str, nbformat.NotebookNode]:
         _code("parts", "tables.parts(record)"),
         _text("curve-text", texts.RETRAINING_CURVE_TEXT),
         _code("curve", texts.RETRAINING_CURVE),
+        _text("largest-text", LARGEST_TEXT),
+        _code("largest", texts.RETRAINING_LARGEST),
         _text("decodings-text", DECODINGS_TEXT),
         _code("decodings", "tables.decodings(record)"),
         _text("run-text", texts.RETRAINING_RUN_TEXT),
@@ -677,8 +686,8 @@ def _paper_words(name: str, hidden: str) -> dict[str, str]:
         "size": f" The recurrent part has two layers of {hidden} hidden units.",
         "millions": f"{paper.published().loc[(name, 72), 'parameters_millions']:.3f}",
         "counted": "",
-        "follows": "Network, data and recipe follow",
-        "schedule": PAPER_SCHEDULE,
+        "follows": "Network, data and, unless `RECIPE` is another, the recipe follow",
+        "schedule": Text(PAPER_SCHEDULE).substitute(fast=_fast_schedule(name)),
         "defaults": "the recipe of the paper",
         **_recipe_words("paper"),
         "shape_parameters": f"# The network: the paper's\n{texts.SHAPE}",
@@ -689,16 +698,13 @@ def _paper_words(name: str, hidden: str) -> dict[str, str]:
 def _graph_words() -> dict[str, str]:
     """The same of our own network."""
     spec, best = models.MODELS[GRAPH], paper.COUNTERPARTS[GRAPH, 72]
-    recipe = recipes.GRAPH.settings
     return {
         "finding": GRAPH_FINDING,
         "size": "",
         "millions": f"{paper.published().loc[(best, 72), 'parameters_millions']:.3f}",
         "counted": f" of its {best}",
         "follows": "Data and measures follow",
-        "schedule": Text(FAST_SCHEDULE).substitute(
-            delta=recipe["huber_delta"], weights=", ".join(map(str, recipe["loss_weights"]))
-        ),
+        "schedule": _fast_schedule(GRAPH, ", in the form that this network has of it,"),
         "shrink": str(graph.SHRINK),
         "defaults": "the fast recipe, in the form that this network has of it,",
         **_recipe_words("fast", GRAPH),
@@ -706,6 +712,13 @@ def _graph_words() -> dict[str, str]:
         "shape_parameters": texts.GRAPH_SHAPE.replace("@layers", str(spec.num_layers)),
         "shape": "hidden_size=HIDDEN_SIZE, num_layers=NUM_LAYERS",
     }
+
+
+def _fast_schedule(model: str, own_form: str = "") -> str:
+    settings = recipes.settings("fast", model)
+    weights = ", ".join(f"{weight:g}" for weight in settings["loss_weights"])
+    delta = f"{settings['huber_delta']:g}"
+    return Text(FAST_SCHEDULE).substitute(own_form=own_form, delta=delta, weights=weights)
 
 
 def _recipe_words(recipe: str, model: str = "") -> dict[str, str]:

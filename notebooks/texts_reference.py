@@ -27,8 +27,8 @@ record = reference.record_check(found, run_dir, notebook="@notebook")"""
 
 RESULT_TEXT = """## Result
 
-Shares of right answers in percent, for the four decodings that the model notebooks explain. Without
-such weights the table is empty."""
+Shares of right answers in percent, for the four decodings that the model notebooks explain: as the
+file of the weights tells them for the whole test set, and as measured here."""
 
 RESULT = "tables.published_weights(record)"
 

@@ -18,7 +18,7 @@ well. Number of layers and learning rate can be scanned along.
 ## Parameters
 
 Each trial follows the recipe of the paper on the complete list. A scan with anything less says so
-on every table and figure."""
+on every table and figure. The range of sizes and the number of trials are those given here."""
 
 OTHER_LAYOUTS = ", ".join(f'"{layout}"' for layout in LAYOUTS[1:])
 
@@ -73,7 +73,8 @@ TRIALS = 'tables.style(scan.ranked(result.trials), "Trials of the scan", label, 
 
 SIZES_TEXT = """## Size against loss
 
-Every trial on a logarithmic scale, against its hidden size and its number of weights. Crosses are
+Every trial on a logarithmic scale, against its hidden size and its number of weights; a best one at
+the edge of the range says that the range was too small. Crosses are
 trials that were stopped early, at their best loss until then; they might have come further
 down. Differences smaller than those between trials of one size mean nothing."""
 
@@ -82,7 +83,8 @@ plots.save(sizes, run_dir, "sizes")"""
 
 CURVES_TEXT = """## The best trials
 
-Validation loss of the five best finished trials. A large marker is the best epoch of each."""
+Validation loss of the best finished trials, at most five. A large marker is the best epoch of
+each."""
 
 CURVES = """best = scan.best_curves(result.trials, run_dir)
 curves = plots.loss_curves(best, title="Best hidden sizes", label=label)

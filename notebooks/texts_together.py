@@ -97,10 +97,11 @@ CV_CURVE = """history = records.read_history(run_dir)
 curve = plots.training_curve(history, title=f"{record['model']}: training", label=label)
 plots.save(curve, run_dir, "training_curve")"""
 
-CV_FOLDS_TEXT = """## All folds that are done
+CV_FOLDS_TEXT = """## All folds that are done by now
 
-Accuracies on the test set, which all folds share. Folds that are not done, or were made with
-another model, list, split or recipe, are not in these tables."""
+Accuracies on the test set, which all folds share. Folds that were not done when this notebook ran,
+or were made with another model, list, split or recipe, are not in these tables; the notebook of the
+fold that came last has all."""
 
 CV_FOLDS = """found = cross_validation.finished(run_dir)
 tables.folds(found)"""
@@ -150,8 +151,8 @@ RUN_DIR = None  # folder for all results; None: results/interactive/@notebook/<M
 
 RETRAINING_TRAIN_TEXT = """## From the checkpoint on
 
-The optimizer starts afresh, with the learning rate of the first training. The weights of the best
-epoch on the validation set are kept, as before."""
+The optimizer starts afresh, with the learning rate of the recipe unless `LEARNING_RATE` is another.
+The weights of the best epoch on the validation set are kept, as before."""
 
 RETRAINING_TRAIN = """\
 from cicy_utils import data, plots, recipes, records, retraining, splits, tables
@@ -190,6 +191,9 @@ RETRAINING_CURVE = """trained_in = run_dir if RETRAIN else checkpoint.folder
 history = records.read_history(trained_in)
 curve = plots.training_curve(history, title=f"{NAME}: training", label=label)
 plots.save(curve, run_dir, "training_curve")"""
+
+RETRAINING_LARGEST = """test = records.load_predictions(run_dir, "test")
+tables.largest_errors(test, cicy4, label)"""
 
 RETRAINING_RUN_TEXT = """## The run
 
@@ -253,14 +257,15 @@ was never trained on any of it. Of several trainings of one model the one that i
 on the validation set stands in the paper's ensembles; the others have the name of their run in
 brackets, and the climb may use them, too."""
 
-WEIGHTS_TEXT = """The weights, and who was kept out of the climb. In the figures, round by round:
-mean accuracy and Huber loss of the ensemble so far, on the validation set, and at the bottom the
+WEIGHTS_TEXT = """The weights, and who was kept out of the climb; a member without a weight was
+never added. In the figures, round by round: mean accuracy of the ensemble so far, its Huber loss as
+in the paper (whatever recipe its members had), both on the validation set, and at the bottom the
 member that was added. The dotted line marks the ensemble that is kept; what follows it did not
-help."""
+help. Where the two splits have the same members, their climbs are the same."""
 
 PATHS = """for name, reached in climbs.items():
     if reached:
-        title = f"Hill climbing, {name} % split"
+        title = f"Hill climbing for the test set of the {name} % split"
         figure = plots.climb(reached.path, title=title, label=reached.label)
         display(plots.save(figure, run_dir, f"climb_{name}"))"""
 

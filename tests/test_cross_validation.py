@@ -166,13 +166,17 @@ def test_a_fold_whose_record_is_damaged_is_left_out(folder, tmp_path):
 def test_tables_of_the_folds(folder):
     found = cross_validation.finished(folder / "fold-0")
     table = tables.folds(found).data
-    assert table.loc["LSTM-448-f1", ("published", "h<sup>2,2</sup>")] == pytest.approx(81.98325)
+    assert table.loc["LSTM-448-f1", ("published", "<i>h</i><sup>2,2</sup>")] == pytest.approx(
+        81.98325
+    )
     assert list(table.index) == ["LSTM-448-f0", "LSTM-448-f1", "LSTM-448-f4"]
     fast = {path: one | {"model": f"{one['model']}-fast"} for path, one in found.items()}
     same = tables.folds(fast).data.loc["LSTM-448-f1-fast"]
     assert same["published"].equals(table.loc["LSTM-448-f1", "published"])
     held_out = tables.out_of_fold(found).data
     assert held_out["configurations"].tolist() == [10, 10, 9, 29]
+    first = dict([next(iter(found.items()))])
+    assert tables.out_of_fold(first).data.index.tolist() == ["LSTM-448-f0"]  # nothing together
     assert "quick run: 60 of 905,684" in tables.out_of_fold(found).to_html()
 
 

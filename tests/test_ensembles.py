@@ -449,14 +449,18 @@ def test_an_empty_folder_gives_an_empty_result(data, tmp_path):
     for table in (tables.climbs(record), tables.picks(record), tables.climbed(record, entries)):
         assert "quick run: 200 of 905,684 configurations" in table.to_html()
     page = tables.paper_ensembles(record, entries, "72").to_html()
-    assert "Ens-4 is missing: there is no LSTM-448, no LSTM-424" in page
+    assert "None can be made here: there is no CNN-LSTM-400, LSTM-448, LSTM-424" in page
+    assert "ours" not in page and "82.93" in page
 
 
 def test_tables_show_published_beside_ours(run_folder, data):
     found, _, record, entries = everything(run_folder, data)
     table = tables.paper_ensembles(record, entries, "72").data
     assert len(table) == 9
-    assert table.loc["Ens-1", ("published", "h<sup>2,2</sup>")] == pytest.approx(82.92507881)
+    page = tables.paper_ensembles(record, entries, "72").to_html()
+    lacking = record["missing"]["Ens-2"]
+    assert f"Ens-2 is missing: there is no {', no '.join(lacking)}" in page
+    assert table.loc["Ens-1", ("published", "<i>h</i><sup>2,2</sup>")] == pytest.approx(82.92507881)
     assert table.loc["Ens-2", ("ours", "all four")] != table.loc["Ens-2", ("ours", "all four")]
     assert "07_cnn_lstm_400/seed-42" in tables.members(found, "quick").to_html()
     assert "Climb-72" in tables.picks(record).to_html()

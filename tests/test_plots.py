@@ -137,7 +137,12 @@ def test_errors_show_shares_of_the_test_set():
     predictions[1] += 10_000  # beyond the last bar
     axes = plots.errors(answers(predictions)).axes
     for ax in axes[:4]:
-        assert ax.patches[0].get_data().values.sum() == pytest.approx(100)
+        values, edges, _ = ax.patches[0].get_data()
+        assert values.sum() == pytest.approx(100)
+        np.testing.assert_array_equal(edges, -edges[::-1])  # zero is in the middle of a bar
+        width = edges[1] - edges[0]
+        assert width % 2 == 1 and len(values) <= 43
+        assert ("to a bar" in ax.get_xlabel()) == (width > 1)
     heights = {bar.get_x() + 0.5: bar.get_height() for bar in axes[4].containers[1]}
     assert heights == {1: 0, 2: 50, 4: 100}  # h11: exactly right by true value
 

@@ -166,9 +166,9 @@ def test_the_notebook_s_tables_set_both_sides_beside_each_other(run_dir):
     shown = tables.published_weights({"published": found, "label": ""}).data
     assert len(shown) == 2 * 4
     published = entry["metrics"]["test"]["consistent"]["accuracy_all"]
-    assert shown.loc["LSTM-448 (fast-42), consistent, published", "all four"] == published
+    assert shown.loc["LSTM-448 (fast-42), consistent, in its file", "all four"] == published
     here = found[0]["here"]["raw"]["accuracy_h31"]
-    assert shown.loc["LSTM-448 (fast-42), raw, here", tables.SYMBOLS["h31"]] == here
+    assert shown.loc["LSTM-448 (fast-42), raw, measured here", tables.SYMBOLS["h31"]] == here
     files = tables.published_files({"published": found, "label": ""}).data
     assert files.loc["LSTM-448 (fast-42)", "test configurations"] == "20 of 80"
 

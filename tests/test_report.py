@@ -208,7 +208,7 @@ def test_published_ours_difference_and_range(site):
 
 def test_hodge_numbers_are_symbols(site):
     text = site.read_text(encoding="utf-8")
-    assert "h<sup>1,1</sup>" in text
+    assert "<i>h</i><sup>1,1</sup>" in text
     assert not re.search(r">\s*h(11|21|31|22)\s*<", text)
 
 

@@ -91,7 +91,7 @@ def test_a_retrained_model_has_seen_both_training_sets(results, data, tmp_path):
     assert record["checkpoint"] == "11_lstm_448/seed-42"
     assert record["seen"] == {"train": len(split.train), "validation": 0, "test": 0}
     assert record["label"].startswith("quick run: 100 of 905,684 configurations")
-    assert "started from a quick run" in record["label"]
+    assert "started from 11_lstm_448/seed-42 (quick run)" in record["label"]
     assert "min learning rate" not in record["label"]  # 1e-7 is what the paper did
     assert record == records.read_metrics(tmp_path / "d80")
     before = records.read_metrics(results / "11_lstm_448" / "seed-42")
@@ -120,7 +120,8 @@ def test_our_own_network_is_retrained_by_the_fast_recipe(tmp_path):
     record = retraining.run(checkpoint, arranged, split, config, run_dir, **options)
     assert (record["model"], record["architecture"]) == ("Graph-64-d80-fast", "Graph-64")
     assert record["checkpoint"] == "18_graph_64/fast-42"
-    assert "the fast recipe, started from a quick run" in record["label"]
+    start = "started from 18_graph_64/fast-42 (quick run)"
+    assert f"the fast recipe, {start}" in record["label"]
     for same in ("layout", "learning rate", "huber delta"):
         assert same not in record["label"]
     published = paper.published().loc[("LSTM-448-d80", 80)]

@@ -63,8 +63,8 @@ def test_the_label_stands_in_every_caption(cicy4):
 def test_headers_show_hodge_numbers_as_mathematics():
     frame = pd.DataFrame({"h11": [1.0], "other": ["word"]}, index=["h22"])
     page = tables.style(frame, "caption").to_html()
-    assert "h<sup>1,1</sup>" in page
-    assert "h<sup>2,2</sup>" in page
+    assert "<i>h</i><sup>1,1</sup>" in page
+    assert "<i>h</i><sup>2,2</sup>" in page
     assert "h11" not in page
 
 
@@ -75,6 +75,19 @@ def test_a_long_label_is_broken_into_lines():
     assert len(lines) > 1
     assert max(map(len, lines)) <= tables.LABEL_WIDTH
     assert " ".join(lines) == label
+
+
+def test_differences_have_a_sign_and_zero_has_none():
+    ours = {"LSTM-448": {"accuracy_h11": 99.0, "accuracy_h21": 97.51, "accuracy_all": 1.0}}
+    page = tables.published_and_ours(ours, 72, "caption").to_html()
+    assert "before rounding" in page
+    assert ">−0.74</td>" in page  # 99.74 are published
+    assert ">0.00</td>" in page and "+0.00" not in page and "−0.00" not in page
+
+
+def test_no_zero_is_negative():
+    page = tables.style(pd.DataFrame({"a": [-0.001, 2.0]}), "caption").to_html()
+    assert ">0.00</td>" in page and ">2.00</td>" in page
 
 
 def test_missing_numbers_are_a_dash_and_thousands_have_commas():

@@ -330,7 +330,7 @@ class Report:
         return grid
 
     def _published_weights(self, folder: Path, record: dict[str, Any]) -> Grid:
-        """The weights that come with the project: published numbers, and those measured here."""
+        """The project's weights: numbers of their files, and those measured here."""
         rows = []
         for entry in record["published"]:
             for decoding, here in entry["here"].items():
@@ -347,7 +347,7 @@ class Report:
                         [self._link(METRICS_FILE, folder / METRICS_FILE)],
                     )
                 )
-        heads = [(_measure(m), ["published", "here", "difference"]) for m in EVERY_ACCURACY]
+        heads = [(_measure(m), ["in its file", "here", "difference"]) for m in EVERY_ACCURACY]
         grid = Grid(
             "published-weights",
             "The project’s weights, measured again",
@@ -356,8 +356,8 @@ class Report:
             [record["label"]],
         )
         grid.notes = [
-            "Test accuracy in percent of the weights in results/reference, by decoding: as "
-            "published, on the whole test set, and as measured here, on "
+            "Test accuracy in percent of the weights in results/reference, by decoding: as their "
+            "file tells, of the whole test set, and as measured here, on "
             + "; ".join(
                 dict.fromkeys(
                     f"{entry['part']:,} of {entry['test']:,} test configurations"
@@ -467,6 +467,8 @@ class Report:
         measures = list(dict.fromkeys(frame.index.get_level_values("measure")))
         names = list(dict.fromkeys((name, split) for name, split, _ in frame.index))
         shown = {measure: _known(sides, frame.xs(measure, level="measure")) for measure in measures}
+        if "train_hours_p100" in shown:  # of other hardware and other numbers of epochs
+            shown["train_hours_p100"] = [s for s in shown["train_hours_p100"] if s != "difference"]
         several = len({split for _, split in names}) > 1
         rows, missing, used = [], [], []
         for name in names:
@@ -594,7 +596,8 @@ def _number(number: float | None, measure: str, *, signed: bool = False) -> str:
     if number is None or pd.isna(number):
         return DASH
     decimals = 2 if measure.startswith("accuracy") else 3
-    return f"{number:{'+' if signed else ''},.{decimals}f}".replace("-", "−")
+    number = round(number, decimals) + 0.0  # which makes a zero of -0.0
+    return f"{number:{'+' if signed and number else ''},.{decimals}f}".replace("-", "−")
 
 
 def _measure(measure: str) -> str:
