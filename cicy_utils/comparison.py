@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from cicy_utils.canonical import canonical_forms
-from cicy_utils.kaggle_arrays import as_keys
+from cicy_utils.data import as_keys
 from cicy_utils.sources import SourceList, read_list
 
 _SHOWN = 5

@@ -163,6 +163,12 @@ def crop(matrix: np.ndarray) -> np.ndarray:
     return matrix[matrix.any(axis=1)][:, matrix.any(axis=0)]
 
 
+def as_keys(matrices: np.ndarray) -> np.ndarray:
+    """Each matrix, uint8 (N, rows, columns), as one value to sort and compare by: void (N,)."""
+    size = matrices.shape[1] * matrices.shape[2]
+    return np.ascontiguousarray(matrices).reshape(-1, size).view(f"V{size}").ravel()
+
+
 def arrange(matrices: np.ndarray, layout: str) -> np.ndarray:
     """The same matrices with their rows in another order.
 

@@ -36,7 +36,7 @@ import os
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
-from itertools import combinations_with_replacement
+from itertools import combinations_with_replacement, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +44,7 @@ import numpy as np
 from cicy_utils import chunks, cluster
 from cicy_utils.canonical import compiled_form
 from cicy_utils.compilation import njit
-from cicy_utils.data import checksum, write_npz
+from cicy_utils.data import as_keys, checksum, write_npz
 from cicy_utils.topology import (
     VALID,
     ambient_dimensions,
@@ -125,18 +125,10 @@ def in_order(matrices: np.ndarray) -> np.ndarray:
     Returns:
         bool (N,); the first is True.
     """
-    result = np.ones(len(matrices), np.bool_)
-    rows = matrices.any(axis=2).sum(axis=1)
-    columns = matrices.any(axis=1).sum(axis=1)
-    flat = matrices.reshape(len(matrices), -1)
-    for index in range(1, len(matrices)):
-        before, after = flat[index - 1].tobytes(), flat[index].tobytes()
-        result[index] = (rows[index - 1], columns[index - 1], before) < (
-            rows[index],
-            columns[index],
-            after,
-        )
-    return result
+    rows = matrices.any(axis=2).sum(axis=1).tolist()
+    columns = matrices.any(axis=1).sum(axis=1).tolist()
+    places = zip(rows, columns, map(np.ndarray.tobytes, matrices), strict=True)
+    return np.array([True, *(before < after for before, after in pairwise(places))])[: len(rows)]
 
 
 # ---------------------------------------------------------------------------------------------
@@ -529,8 +521,7 @@ def _ordered(levels: list[np.ndarray]) -> np.ndarray:
             continue
         block = result[start : start + len(level)]
         block[:, : level.shape[1]] = level[:, :, :columns]
-        entries = block.reshape(len(block), -1).view(f"V{rows * columns}").ravel()
-        by_entries = np.argsort(entries, kind="stable")
+        by_entries = np.argsort(as_keys(block), kind="stable")
         order = by_entries[np.argsort(counts[by_entries], kind="stable")]
         block[:] = block[order]
         start += len(level)

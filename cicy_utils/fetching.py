@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from cicy_utils import files, published
 from cicy_utils.archives import Refused, is_zip, open_zip
-from cicy_utils.sources import cache_folder, file_checksum
+from cicy_utils.sources import cache_folder
 
 URL = "http://www-thphys.physics.ox.ac.uk/projects/CalabiYau/Cicy4folds/cicy4list.zip"
 RETRIES = 4
@@ -114,7 +114,7 @@ def fetch(
             path.unlink()
         raise
     if not recorded:
-        files.write_text(record, f"{file_checksum(path)}  {name}\n")
+        files.write_text(record, f"{files.checksum(path)}  {name}\n")
     return path
 
 

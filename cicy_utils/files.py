@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -42,6 +43,12 @@ def write_atomically(path: Path | str, write: Callable[[BinaryIO], object]) -> N
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def checksum(path: Path | str) -> str:
+    """sha256 of a file, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextlib.contextmanager

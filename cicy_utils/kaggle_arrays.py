@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from cicy_utils.archives import Container, Folder, NpyHeader, Refused, open_zip, read_npy
-from cicy_utils.data import MAX_ENTRY, SHAPE, Cicy4, arrange
+from cicy_utils.data import MAX_ENTRY, SHAPE, Cicy4, arrange, as_keys
 from cicy_utils.splits import Split
 from cicy_utils.validation import DEGREE, LABEL, LARGEST_LABEL, MARK, Entries
 
@@ -212,12 +212,6 @@ def _wrong_shape(header: NpyHeader, expected: str) -> Refused:
     return Refused(
         f"{header.where} has the shape {header.shape}, not {expected}; get the complete data set"
     )
-
-
-def as_keys(matrices: np.ndarray) -> np.ndarray:
-    """Each matrix as one value that can be sorted and compared: void (N,), a view if possible."""
-    flat = np.ascontiguousarray(matrices).reshape(len(matrices), -1)
-    return flat.view(f"V{matrices.shape[1] * matrices.shape[2]}").ravel()
 
 
 def _look_up(keys: np.ndarray, order: np.ndarray, matrices: np.ndarray) -> np.ndarray:

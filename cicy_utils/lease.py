@@ -186,9 +186,7 @@ def require_free(folder: Path | str, name: str = "training", *, wait: float = 0.
         Held: somebody does, after that many seconds.
     """
     end = time.monotonic() + wait
-    while (found := look(lease_file(folder, name))) and not found.is_dead:
-        if not found.is_alive and found.age > EXPIRY_SECONDS:
-            return
+    while (found := look(lease_file(folder, name))) and found.is_held:
         if time.monotonic() > end:
             raise Held(_words(Path(folder), found))
         time.sleep(LOOK_SECONDS)

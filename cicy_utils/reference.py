@@ -13,7 +13,6 @@ the validation and the test set, so that it can join an ensemble.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import sys
 from collections.abc import Sequence
@@ -91,7 +90,7 @@ def publish(run_dir: Path | str) -> dict[str, Any]:
         "recipe": record["settings"],
         "weights": models.count_weights(model),
         "bytes": path.stat().st_size,
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "sha256": files.checksum(path),
         "data": record["data"],
         "split": evaluation.split_section(split),
         "training": record["training"],
@@ -277,7 +276,7 @@ def _published(folder: Path) -> tuple[dict[str, Any], models.HodgeNetwork, Cicy4
     """The entry of published weights, their model, the list in its layout and their split."""
     path, entry = folder / checkpoint.SMALL_WEIGHTS_FILE, _entry(folder)
     model, metadata = prediction.load_model(path)
-    if hashlib.sha256(path.read_bytes()).hexdigest() != entry["sha256"]:
+    if files.checksum(path) != entry["sha256"]:
         raise ValueError(f"{path} is not the file whose numbers are published: fetch it again")
     return entry, model, *_list_and_split(path, metadata)
 

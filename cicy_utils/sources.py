@@ -214,12 +214,6 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cicy4-hodge"
 
 
-def file_checksum(path: Path) -> str:
-    """sha256 of a file, in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _key(path: Path, drop: bool) -> str:
     """A sha256 of everything that decides what the list will be."""
     paths = [path]
@@ -228,7 +222,7 @@ def _key(path: Path, drop: bool) -> str:
         paths = [path / name for name in names if (path / name).is_file()]
     parts = [_CACHE_VERSION, str(drop)]
     for file in paths:
-        parts += [file.suffix, file_checksum(file)]
+        parts += [file.suffix, files.checksum(file)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 

@@ -26,6 +26,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sklearn.model_selection import KFold, train_test_split
 
+from cicy_utils.records import LIST_SIZE
+
 if TYPE_CHECKING:
     from cicy_utils.data import Cicy4
 
@@ -166,8 +168,7 @@ def require_own(source: str) -> None:
 
 
 def _published(data: Cicy4, name: str) -> Split:
-    from cicy_utils.kaggle_arrays import kaggle_split  # they need this module
-    from cicy_utils.records import LIST_SIZE
+    from cicy_utils.kaggle_arrays import kaggle_split  # which needs this module
 
     require_own(data.source)
     split = kaggle_split(data.source, data, name, drop=len(data) < LIST_SIZE)

@@ -100,6 +100,7 @@ def test_order_of_the_list(cicy4_sample):
     assert in_order(matrices).all()
     assert in_order(matrices[::-1]).tolist() == [True] + [False] * (len(matrices) - 1)
     assert in_order(np.repeat(matrices[:1], 2, axis=0)).tolist() == [True, False]
+    assert in_order(matrices[:0]).tolist() == []
 
 
 @pytest.mark.parametrize(

@@ -172,6 +172,14 @@ def test_a_subset_without_a_part_of_the_published_split_is_refused(published):
         splits.split_of(few, "72", seed=None)
 
 
+def test_a_published_split_with_an_empty_part_is_refused(tmp_path, cicy4_few):
+    folder = save_arrays(tmp_path / "set", cicy4_few)
+    for name in ("conf_Xvalid", "hodge_yvalid"):
+        np.save(folder / f"{name}.npy", np.load(folder / f"{name}.npy")[:0])
+    with pytest.raises(ValueError, match="these 30 configurations have nothing in the validation"):
+        splits.split_of(load_cicy4(folder), "72", seed=None)
+
+
 def test_a_source_without_a_split_says_so(tmp_path, cicy4_few):
     write_npz(tmp_path / "cicy4.npz", cicy4_few.matrices, cicy4_few.hodge)
     with pytest.raises(Refused, match=r"cicy4\.npz has no conf_Xtrain\.npy"):

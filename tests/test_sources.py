@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cicy_utils import sources
+from cicy_utils import files, sources
 from cicy_utils.archives import Refused
 from cicy_utils.data import find_bundled, fingerprint, load_cicy4, write_npz
 from cicy_utils.published import write_text
@@ -262,4 +262,4 @@ def test_several_processes_at_once(cache, text):
     ]
     assert [process.wait() for process in running] == [0, 0]
     (entry,) = cache.iterdir()
-    assert sources.file_checksum(entry) == entry.stem.split("-")[1]
+    assert files.checksum(entry) == entry.stem.split("-")[1]

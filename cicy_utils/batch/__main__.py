@@ -14,7 +14,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from cicy_utils import cluster, files
+from cicy_utils import cluster, files, lease
 from cicy_utils.batch import profiles, workers
 
 if TYPE_CHECKING:
@@ -169,7 +169,6 @@ def main(arguments: Sequence[str], root: Path = ROOT) -> int:
 def run(options: argparse.Namespace, root: Path, stack: ExitStack) -> int:
     """The main job; the stack takes what is to be closed after it."""
     # Slow to import, and not installed yet when only the command line is checked.
-    from cicy_utils import lease
     from cicy_utils.batch import doctor, estimate, runner, summary, tasks
 
     try:

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cicy_utils import files
+from cicy_utils import files, lease
 from cicy_utils.places import cores
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -314,8 +314,6 @@ def links_and_locks(root: Path) -> Finding:
 
 def leases(root: Path) -> Finding:
     """Run folders in which somebody is at work."""
-    from cicy_utils import lease
-
     held = []
     for path in sorted((root / "results").rglob(".*.lease")):
         found = lease.look(path)

@@ -10,11 +10,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from cicy_utils import lease
+from cicy_utils import files, lease
 from cicy_utils.batch.profiles import RESULTS
 from cicy_utils.batch.status import LEASE, Status, cut_short, fault_of_results
 from cicy_utils.batch.tasks import Task, named
-from cicy_utils.files import write_text
 from cicy_utils.records import METRICS_FILE, found_metrics
 
 REPLACED = "replaced"  # results/replaced/ takes the folders of runs made again otherwise
@@ -106,7 +105,7 @@ def begin(task: Task) -> None:
     noted = f"{task.fingerprint}\n{_beginning(task)}"
     for folder in task.folders:
         if not (_state_in(folder) and _begun_by(folder) == task.fingerprint):
-            write_text(folder / BEGUN_FILE, noted)
+            files.write_text(folder / BEGUN_FILE, noted)
 
 
 def _new_place(task: Task) -> Path:
@@ -166,8 +165,7 @@ def _beginning(task: Task) -> str:
     for path in _read(task):
         if path.name == METRICS_FILE:  # which is written anew when the same weights are judged
             path = find_weights(path.parent) or path
-        with path.open("rb") as file:
-            found.append(hashlib.file_digest(file, "sha256").hexdigest())
+        found.append(files.checksum(path))
     return hashlib.sha256("".join(sorted(found)).encode()).hexdigest()
 
 

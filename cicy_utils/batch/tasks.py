@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import hashlib
 import json
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -14,7 +13,7 @@ from typing import Any
 
 import papermill
 
-from cicy_utils import recipes, splits
+from cicy_utils import files, recipes, splits
 from cicy_utils.batch import profiles
 from cicy_utils.config import LARGEST_SEED, TrainConfig
 from cicy_utils.data import LAYOUTS
@@ -135,7 +134,7 @@ class Task:
 
     @property
     def source_hash(self) -> str:
-        return hashlib.sha256(self.source.read_bytes()).hexdigest()
+        return files.checksum(self.source)
 
 
 def plan(

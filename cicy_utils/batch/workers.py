@@ -7,6 +7,7 @@ the death of the scheduler or of the client loses nothing: the same command goes
 
 from __future__ import annotations
 
+import tempfile
 import threading
 import time
 import uuid
@@ -157,8 +158,6 @@ def _stop(batch: str) -> None:
 
 def _look_for(mark: str) -> str:
     """What keeps a worker from using a folder in which there is this file; "" if nothing does."""
-    import tempfile
-
     path = Path(mark)
     if not path.exists():
         return "it does not see it"
