@@ -33,6 +33,7 @@ from cicy_utils.paper_tables import (
     R2,
     TABLES,
     Key,
+    left_out,
 )
 from cicy_utils.splits import split_of
 
@@ -300,7 +301,7 @@ def _name(record: dict[str, Any]) -> str:
 def _caption(number: int, used: list[dict], left: list[dict]) -> str:
     """How to read the figure, what is not in it yet, and what may not be compared with it."""
     figure = FIGURES[number]
-    sentences = [KINDS[figure.kind], NOTES.get(number, "")]
+    sentences = [KINDS[figure.kind], NOTES.get(number, ""), left_out(figure.members)]
     present = {paper.key(record) for record in used}
     if absent := [name for name, share in figure.members if (name, share) not in present]:
         sentences.append(f"No result yet of {', '.join(absent)}.")

@@ -79,7 +79,7 @@ PARAMETERS = dict.fromkeys(profiles.MODEL_NOTEBOOKS, MODEL_PARAMETERS) | {
 SHOWN = dict.fromkeys(profiles.MODEL_NOTEBOOKS, (13, {"training_curve", "errors"})) | {
     "00_data": (10, {"examples", "figure_1", "figure_2"}),
     "13_cross_validation": (7, {"training_curve", "folds"}),
-    "14_retraining": (6, {"training_curve"}),
+    "14_retraining": (7, {"training_curve"}),
     "15_ensembles": (9, {"climb_72", "climb_80"}),
     "16_hidden_size_scan": (4, {"sizes", "best_trials"}),
     "17_reference": (3, set()),

@@ -85,6 +85,13 @@ def test_weights_and_hours(main):
     assert frame.loc[("LSTM-448", 72, "train_hours_p100"), "ours"] == 2.0
 
 
+def test_what_the_paper_leaves_out_is_told():
+    without = {n for n, table in paper_tables.TABLES.items() if paper_tables.left_out(table.rows)}
+    assert without == {13, 14, 15, 16}
+    assert "CNN-LSTM-416" in paper_tables.left_out(paper_tables.CONVERGED)
+    assert not paper_tables.left_out(paper_tables.MODELS)
+
+
 def test_one_name_on_two_test_sets_is_two_results(main):
     assert paper_tables.build(6, main).loc[("LSTM-448-f1", 72, "accuracy_h11"), "ours"] == 85.0
     assert paper_tables.build(8, main).loc[("LSTM-448-f1", 80, "accuracy_h11"), "ours"] == 82.5

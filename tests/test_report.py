@@ -206,6 +206,17 @@ def test_published_ours_difference_and_range(site):
     ]
 
 
+def test_zero_has_no_sign_and_hours_have_no_difference(site):
+    assert report._number(-0.0001, "mse_h11", signed=True) == "0.000"
+    assert report._number(0.0006, "mse_h11", signed=True) == "+0.001"
+    table = report.Report(site.parent).table(1)
+    sides = {str(measure): list(shown) for measure, shown in table.heads}
+    assert [shown for shown in sides.values() if "difference" not in shown] == [
+        ["published", "ours"]
+    ]
+    assert any("P100" in note for note in table.notes)
+
+
 def test_hodge_numbers_are_symbols(site):
     text = site.read_text(encoding="utf-8")
     assert "<i>h</i><sup>1,1</sup>" in text

@@ -218,6 +218,8 @@ class Report:
         grid = self._grid(frame, self.main, f"table-{number}", spec.title)
         grid.number = number
         grid.csv = self._link(path.name, path)
+        if without := paper_tables.left_out(spec.rows):
+            grid.notes = [without]
         if number == 1:
             grid.notes = ["Published hours are those of an NVIDIA P100; ours are told by row."]
         if spec.best:
