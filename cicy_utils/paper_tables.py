@@ -125,7 +125,7 @@ TABLES: dict[int, PaperTable] = {
 
 
 def left_out(rows: Sequence[Key]) -> str:
-    """Which of its twelve networks the paper leaves out, in words; "" if none or most of them."""
+    """Of rows with all networks but one, which the paper leaves out, in words; else ""."""
     if UNCONVERGED in rows or not set(CONVERGED) <= set(rows):
         return ""
     return f"As in the paper without {UNCONVERGED[0]}, whose training did not converge there."
