@@ -188,7 +188,7 @@ def training_curve(history: pd.DataFrame, *, title: str = "Training", label: str
             rates.set(yscale="log", ylim=(positive.min() / 5, positive.max() * 5))
             rates.yaxis.set_major_formatter(PlainLogFormatter())
             rates.yaxis.set_minor_formatter(NullFormatter())
-        rates.set(xlabel="epoch", ylabel="learning rate")
+        rates.set(xlabel="epoch", ylabel="learning\nrate")
         rates.xaxis.set_major_locator(MaxNLocator(integer=True))
         _title(figure, title, label)
     return figure
@@ -519,6 +519,8 @@ def climb(path: pd.DataFrame, *, title: str = "Hill climbing", label: str = "") 
 
 def _title(figure: Figure, title: str, label: str) -> None:
     lines = textwrap.wrap(label, round(11 * figure.get_figwidth()))  # about 11 letters an inch
+    # The label has room of its own: it takes none from the panels, whose axes need theirs.
+    figure.set_figheight(figure.get_figheight() + 0.19 * len(lines))
     figure.suptitle("\n".join([title, *lines]), fontsize=11)
 
 

@@ -61,20 +61,31 @@ TRIALS = pd.DataFrame(
         "best_validation_loss": [0.3, 0.01, 0.2, np.nan],
     }
 )
+PATH = pd.DataFrame(
+    {
+        "step": [1, 2, 3],
+        "member": ["LSTM-448", "CNN-LSTM-400", "LSTM-448"],
+        "accuracy": [50.0, 60.0, 55.0],
+        "loss": [0.5, 0.4, 0.45],
+        "kept": [True, True, False],
+    }
+)
+LONG = "quick run: " + "long words " * 30
 FIGURES = {
-    "training_curves": lambda: plots.training_curves(RUNS, label=LABEL),
-    "loss_curves": lambda: plots.loss_curves(RUNS, label=LABEL),
-    "accuracies": lambda: plots.accuracies(
+    "training_curves": lambda label=LABEL: plots.training_curves(RUNS, label=label),
+    "loss_curves": lambda label=LABEL: plots.loss_curves(RUNS, label=label),
+    "accuracies": lambda label=LABEL: plots.accuracies(
         {"training set": OURS, "test set": OURS * 0.9},
         {"training set": PUBLISHED, "test set": PUBLISHED},
-        label=LABEL,
+        label=label,
     ),
-    "rankings": lambda: plots.rankings(OURS, PUBLISHED, label=LABEL),
-    "scan": lambda: plots.scan(TRIALS, label=LABEL),
-    "examples": lambda: plots.examples(small_list(), label=LABEL),
-    "distributions": lambda: plots.hodge_distributions({"all": HODGE}, label=LABEL),
-    "training": lambda: plots.training_curve(HISTORY, label=LABEL),
-    "errors": lambda: plots.errors(answers(HODGE + 0.4), label=LABEL),
+    "rankings": lambda label=LABEL: plots.rankings(OURS, PUBLISHED, label=label),
+    "scan": lambda label=LABEL: plots.scan(TRIALS, label=label),
+    "examples": lambda label=LABEL: plots.examples(small_list(), label=label),
+    "distributions": lambda label=LABEL: plots.hodge_distributions({"all": HODGE}, label=label),
+    "training": lambda label=LABEL: plots.training_curve(HISTORY, label=label),
+    "errors": lambda label=LABEL: plots.errors(answers(HODGE + 0.4), label=label),
+    "climb": lambda label=LABEL: plots.climb(PATH, label=label),
 }
 
 
@@ -94,8 +105,27 @@ def test_nothing_is_clipped(name):
     assert is_inside(figure)
 
 
-def test_a_long_label_is_wrapped():
-    assert is_inside(plots.training_curve(HISTORY, label="quick run: " + "long words " * 30))
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_long_label_is_wrapped_and_takes_no_room_from_the_panels(name):
+    heights = []
+    for label in (LABEL, LONG):
+        figure = FIGURES[name](label)
+        assert is_inside(figure)
+        heights.append(figure.axes[0].get_window_extent().height / figure.dpi)
+    assert heights[1] > 0.9 * heights[0]
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_no_label_of_an_axis_lies_on_another(name):
+    figure = FIGURES[name](LONG)
+    assert is_inside(figure)
+    boxes = [
+        axis.label.get_window_extent()
+        for ax in figure.axes
+        for axis in (ax.xaxis, ax.yaxis)
+        if axis.label.get_text()
+    ]
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
 
 
 def is_inside(figure) -> bool:
@@ -271,16 +301,7 @@ def test_a_scan_without_a_finished_trial_can_be_drawn():
 
 
 def test_a_climb_marks_where_it_ends():
-    path = pd.DataFrame(
-        {
-            "step": [1, 2, 3],
-            "member": ["LSTM-448", "CNN-LSTM-400", "LSTM-448"],
-            "accuracy": [50.0, 60.0, 55.0],
-            "loss": [0.5, 0.4, 0.45],
-            "kept": [True, True, False],
-        }
-    )
-    figure = plots.climb(path, title="Climb", label="quick run: a label")
+    figure = plots.climb(PATH, title="Climb", label="quick run: a label")
     accuracy, loss, members = figure.axes
     assert accuracy.lines[0].get_ydata().tolist() == [50, 60, 55]
     assert loss.lines[0].get_ydata().tolist() == [0.5, 0.4, 0.45]
