@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import textwrap
 import zipfile
 from pathlib import Path
 
@@ -117,62 +116,3 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict]:
         raise ValueError(
             f"{path} is damaged or was not written by this package; train the model again"
         ) from error
-
-
-def require_same_run(path: Path, saved: dict, current: dict) -> None:
-    """Refuse to go on with a state that belongs to another run.
-
-    Args:
-        path: where the state was found, for the message.
-        saved, current: what identifies each run, as nested plain values.
-
-    Raises:
-        ValueError: they differ; the message names every difference.
-    """
-    saved, current = _flatten(saved), _flatten(current)
-    differences = [
-        f"{key} {_shown(saved.get(key))} (now {_shown(current.get(key))})"
-        for key in sorted(saved.keys() | current.keys())
-        if saved.get(key) != current.get(key)
-    ]
-    if differences:
-        raise ValueError(
-            f"{path} belongs to another run, with {', '.join(differences)}; choose another run "
-            "folder (in a notebook by RUN_DIR), or delete this one to start again"
-        )
-
-
-def require_plain(value: object, name: str) -> None:
-    """Refuse what would not come back as it is when a run is taken up again, or not from JSON.
-
-    Plain values are dicts with texts as keys, lists, tuples, texts, bools, Python's own numbers and
-    None. The name is that of the value, for the message.
-
-    Raises:
-        ValueError: it is something else, or holds something else.
-    """
-    if type(value) is dict and all(type(key) is str for key in value):
-        for key, item in value.items():
-            require_plain(item, f"{name}.{key}")
-    elif type(value) in (list, tuple):
-        for number, item in enumerate(value):
-            require_plain(item, f"{name}[{number}]")
-    elif value is not None and type(value) not in (str, bool, int, float):
-        raise ValueError(
-            f"{name} must be a plain value, such as a dict with texts as keys, a list, a text or a "
-            f"number of Python, not {_shown(value)} of the type {type(value).__name__}"
-        )
-
-
-def _shown(value: object) -> str:
-    """A value in one line, cut where it is long, as the layers of a network of one's own are."""
-    return textwrap.shorten(repr(value).replace("\\n", " "), 200, placeholder=" ...")
-
-
-def _flatten(values: dict, prefix: str = "") -> dict:
-    flat = {}
-    for key, value in values.items():
-        flat |= (
-            _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-        )
-    return flat

@@ -29,6 +29,7 @@ from cicy_utils import checkpoint, files, lease, models, provenance, recipes, re
 from cicy_utils.config import PAPER_RECIPE, TrainConfig
 from cicy_utils.data import Cicy4
 from cicy_utils.evaluation import data_section, split_section
+from cicy_utils.identity import recipe_identity, require_same_run
 from cicy_utils.splits import Split
 
 if TYPE_CHECKING:
@@ -307,7 +308,7 @@ def _open(study_dir: Path, config: TrainConfig, identity: dict) -> Study:
     # Counted on, so that a study that goes on does not draw its first trials again.
     study.sampler = optuna.samplers.TPESampler(seed=config.seed + len(study.trials))
     if "identity" in study.user_attrs:
-        checkpoint.require_same_run(path, study.user_attrs["identity"], identity)
+        require_same_run(path, study.user_attrs["identity"], identity)
     else:
         study.set_user_attr("identity", identity)
     return study
@@ -316,7 +317,7 @@ def _open(study_dir: Path, config: TrainConfig, identity: dict) -> Study:
 def _identity(data: Cicy4, split: Split, config: TrainConfig, space: Space) -> dict:
     """What makes two scans the same, as plain values."""
     identity = {"space": dataclasses.asdict(space)}
-    identity |= training.recipe_identity(data, split, config)
+    identity |= recipe_identity(data, split, config)
     del identity["settings"]["learning_rate"]  # of the space
     return json.loads(json.dumps(identity))  # as it will be read back
 

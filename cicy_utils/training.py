@@ -42,9 +42,10 @@ from cicy_utils import (
     records,
     steps,
 )
-from cicy_utils.config import MAY_DIFFER_ON_RESUMING, TrainConfig, complete
+from cicy_utils.config import TrainConfig, complete
 from cicy_utils.data import HODGE_NAMES, SHAPE, Cicy4, checksum
 from cicy_utils.devices import device_name, matrix_precision, resolve_device
+from cicy_utils.identity import require_same_run, run_identity
 from cicy_utils.models import HodgeNetwork
 from cicy_utils.progress import Progress
 from cicy_utils.records import best_epoch
@@ -647,49 +648,6 @@ def predict(
     return predictions
 
 
-def run_identity(model: nn.Module, data: Cicy4, split: Split, config: TrainConfig) -> dict:
-    """What makes two runs the same: model, data, split and recipe, as plain values.
-
-    It is stored with state and weights.
-
-    Raises:
-        ValueError: the split does not fit the data, or something is no plain value, as may be in
-            the settings of a network of one's own.
-    """
-    own = {"name": type(model).__name__, "layers": repr(model)}
-    settings = getattr(model, "settings", own)
-    identity = {"model": settings} | recipe_identity(data, split, config)
-    for name, value in identity.items():
-        checkpoint.require_plain(value, name)
-    return identity
-
-
-def recipe_identity(data: Cicy4, split: Split, config: TrainConfig) -> dict:
-    """The same of whatever model: data, split and settings.
-
-    Settings that do not change what is computed are left out.
-    """
-    for part, indices in split.parts.items():
-        if len(indices) == 0:
-            raise ValueError(f"the {part} set of split {split.name!r} is empty")
-        if indices.min() < 0 or indices.max() >= len(data):
-            raise ValueError(
-                f"split {split.name!r} has indices up to {indices.max():,} in its {part} set, but "
-                f"the list has {len(data):,} configurations; make the split with n={len(data)}"
-            )
-    return {
-        "data": {"fingerprint": data.fingerprint, "layout": data.layout},
-        "split": {"name": split.name, "seed": split.seed, "fingerprints": split.fingerprints},
-        "settings": recipe_settings(config),
-    }
-
-
-def recipe_settings(config: TrainConfig) -> dict:
-    """The settings that change what is computed, as JSON would return them."""
-    settings = dataclasses.asdict(config) | {"loss_weights": list(config.loss_weights)}
-    return {key: value for key, value in settings.items() if key not in MAY_DIFFER_ON_RESUMING}
-
-
 def write_results(run_dir: Path, state: dict, with_weights: bool = True) -> None:
     """Write the files that others read, history and best weights, from a training state."""
     table = pd.DataFrame(state["history"]).to_csv(index=False)
@@ -749,10 +707,10 @@ def _saved_state(run: Run, identity: dict, mask: np.ndarray) -> dict | None:
 
 
 def _require_same_run(path: Path, state: dict, identity: dict) -> None:
-    """As of ``checkpoint.require_same_run``; settings that came later had their defaults."""
+    """As of ``require_same_run``; settings that came later had their defaults."""
     saved = state["identity"]
     saved = saved | {"settings": complete(saved["settings"])}
-    checkpoint.require_same_run(path, saved, identity)
+    require_same_run(path, saved, identity)
 
 
 def _interrupted(run: Run, before: dict | None) -> dict | None:

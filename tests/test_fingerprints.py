@@ -15,6 +15,7 @@ from cicy_utils import checkpoint, ensembles, paper, paper_tables, records, trai
 from cicy_utils.config import MAY_DIFFER_ON_RESUMING, TrainConfig
 from cicy_utils.data import Cicy4, fingerprint, load_cicy4
 from cicy_utils.evaluation import data_section, split_section
+from cicy_utils.identity import require_same_run, run_identity
 from cicy_utils.models import build_model
 from cicy_utils.splits import Split, split_72
 
@@ -156,10 +157,10 @@ def model():
 @pytest.mark.parametrize("name", GUARDED)
 def test_no_training_goes_on_with_another_setting(data, split, trained, name):
     other = dataclasses.replace(CONFIG, **{name: other_value(name)})
-    identity = training.run_identity(model(), data, split, CONFIG)
-    changed = training.run_identity(model(), data, split, other)
+    identity = run_identity(model(), data, split, CONFIG)
+    changed = run_identity(model(), data, split, other)
     with pytest.raises(ValueError, match=rf"belongs to another run, with settings\.{name}"):
-        checkpoint.require_same_run(trained / checkpoint.STATE_FILE, identity, changed)
+        require_same_run(trained / checkpoint.STATE_FILE, identity, changed)
 
 
 def test_no_training_goes_on_with_another_label_or_index(data, split, trained):
