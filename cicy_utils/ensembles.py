@@ -294,7 +294,8 @@ def climb(found: Members, split: Split, *, rounds: int = ROUNDS) -> Climb | None
         indices=indices,
         rounds=rounds,
     )
-    return Climb(result.weights, result.path, left_out, _label(result.weights, found))
+    label = provenance.members_label(_labels(result.weights, found))
+    return Climb(result.weights, result.path, left_out, label)
 
 
 def measure(
@@ -337,7 +338,7 @@ def measure(
         "places": _places(weights, found),
         "weights": shares.tolist(),
         "chosen_by": chosen_by,
-        "label": _label(weights, found),
+        "label": provenance.joint_label(_labels(weights, found).values()),
         "data_fingerprint": data.fingerprint,
         "test_fingerprint": split.fingerprints["test"],
         "residuals": residuals,
@@ -356,9 +357,10 @@ def record_ensembles(
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Measure the paper's ensembles and those of the climbs; write metrics.json, ensembles.json.
 
-    This is where test labels are read, after the climbs. metrics.json has the sections missing
-    (ensemble to the members that are not there), climbs (split to a ``Climb``) and
-    picks (split to: how an ensemble was picked, which one, its label and test metrics).
+    This is where test labels are read, after the climbs. metrics.json has the sections members
+    (name to the label of what may take part), missing (ensemble to the members that are not there),
+    climbs (split to a ``Climb``, without its label) and picks (split to: how an ensemble was
+    picked, which one, its members and test metrics).
 
     Args:
         found, climbs: by name of the split, "72" and "80".
@@ -393,19 +395,18 @@ def record_ensembles(
             )
         own = [entry for entry in entries if entry["split"] == split.name]
         picks[split.name] = _picks(own, there, split)
-    labels = {
-        name: member.record["label"]
-        for there in found.values()
-        for name, member in there.members.items()
-    }
-    members = provenance.members_label(labels)
+    members: dict[str, str] = {}
+    for there in found.values():
+        members |= _labels(there.members, there)
+    drawn = provenance.run_label(len(data))
     records.write_json(run_dir / ENSEMBLES_FILE, entries)
     record = records.write_metrics(
         run_dir,
         notebook=notebook,
         variant=run_dir.name,
-        label=provenance.joint_label([provenance.run_label(len(data)), members]),
+        label=provenance.joint_label([drawn, provenance.members_label(members)]),
         data=evaluation.data_section(data),
+        members=members,
         missing=missing,
         climbs={
             name: {
@@ -413,7 +414,6 @@ def record_ensembles(
                 "places": _places(reached.weights, found[name]),
                 "path": reached.path.to_dict(orient="records"),
                 "left_out": reached.left_out,
-                "label": reached.label,
             }
             for name, reached in climbs.items()
             if reached
@@ -435,7 +435,7 @@ def _picks(
     singles = [
         {
             "name": name,
-            "label": _label([name], there),
+            "members": [name],
             "metrics": _measures({name: 1.0}, there, split, ("validation", "test")),
         }
         for name in there.members
@@ -455,7 +455,7 @@ def _picks(
         if known:
             best = max(known, key=lambda c: metrics.mean_accuracy(c["metrics"][part]["raw"]))
             test = best["metrics"]["test"]["raw"]
-            picks[how] = {"name": best["name"], "label": best["label"], "test": test}
+            picks[how] = {"name": best["name"], "members": best["members"], "test": test}
     return picks
 
 
@@ -463,8 +463,8 @@ def _places(names: Iterable[str], found: Members) -> list[str]:
     return [found.members[name].place for name in names]
 
 
-def _label(names: Iterable[str], found: Members) -> str:
-    return provenance.members_label({n: found.members[n].record["label"] for n in names})
+def _labels(names: Iterable[str], found: Members) -> dict[str, str]:
+    return {name: found.members[name].record["label"] for name in names}
 
 
 def _measures(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,9 @@ PACKAGES = ("torch", "numpy", "pandas", "scikit-learn", "numba", "matplotlib")
 
 QUICK, CHANGED = "quick run", "changed recipe"
 STOPPED_BY = {"time_limit": "the time limit", "interrupted": "hand"}
+# Reasons of which a joint label has one for all.
+EPOCHS = re.compile(r"at most ([\d,]+)(?: to ([\d,]+))? epochs?")
+STARTED = re.compile(r"started from \S+( runs)?( \(.*\))?")
 NO_CLAIM = "A quick run shows that everything works; its accuracies claim nothing."
 
 
@@ -89,14 +93,31 @@ def claim_nothing(labels: Iterable[str]) -> bool:
 def joint_label(labels: Iterable[str]) -> str:
     """The label of a result that rests on several runs: whatever any of them is labelled with.
 
-    "" only when all are the paper's.
+    "" only when all are the paper's. Of several numbers of epochs it tells the range, and of
+    several checkpoints that there are some, and whether any was of a quick run.
     """
     labels = [label for label in labels if label]
     if not labels:
         return ""
     reasons = [reason for label in labels for reason in label.split(": ", 1)[1].split(", ")]
     kind = QUICK if any(label.startswith(QUICK) for label in labels) else CHANGED
-    return f"{kind}: {', '.join(dict.fromkeys(reasons))}"
+    return f"{kind}: {', '.join(_merged(reasons))}"
+
+
+def _merged(reasons: Iterable[str]) -> list[str]:
+    """Each once, and those that differ in their epochs or in their checkpoint only as one."""
+    reasons = list(dict.fromkeys(reasons))
+    epochs = [found for reason in reasons if (found := EPOCHS.fullmatch(reason))]
+    started = [found[0] for reason in reasons if (found := STARTED.fullmatch(reason))]
+    together = {}
+    if len(epochs) > 1:
+        numbers = [int(n.replace(",", "")) for found in epochs for n in found.groups() if n]
+        span = f"at most {min(numbers):,} to {max(numbers):,} epochs"
+        together = {found[0]: span for found in epochs}
+    if len(started) > 1:
+        kind = f" ({QUICK})" if any(QUICK in reason for reason in started) else ""
+        together |= dict.fromkeys(started, f"started from other runs{kind}")
+    return list(dict.fromkeys(together.get(reason, reason) for reason in reasons))
 
 
 def members_label(labels: Mapping[str, str]) -> str:

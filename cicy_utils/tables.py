@@ -5,6 +5,7 @@ Every table of anything but the paper's recipe carries the label of its run in t
 
 from __future__ import annotations
 
+import itertools
 import math
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
@@ -293,7 +294,7 @@ def paper_ensembles(record: dict[str, Any], entries: Sequence[dict], split: str)
     else:
         for name, gone in missing.items():
             caption += f"<br>{name} is missing: there is no {', no '.join(gone)}"
-    label = _label(record, (entry["label"] for entry in entries if entry["name"] in results))
+    label = _label(record, (entry["members"] for entry in entries if entry["name"] in results))
     return published_and_ours(results, int(split), caption, label)
 
 
@@ -313,7 +314,7 @@ def climbs(record: dict[str, Any]) -> Styler:
     table["weight"] = table["weight"].astype(float)
     if not table["why not"].any():
         table = table.drop(columns="why not")
-    label = _label(record, (climb["label"] for climb in record["climbs"].values()))
+    label = _label(record, (climb["weights"] for climb in record["climbs"].values()))
     return style(table, "Hill climbing on the validation set", label, decimals=3)
 
 
@@ -329,7 +330,7 @@ def climbed(record: dict[str, Any], entries: Sequence[dict[str, Any]]) -> Styler
         for decoding, gained in _with_gain(entry["metrics"]["test"]).iterrows()
     }
     table = pd.DataFrame(measured).T
-    label = _label(record, (entry["label"] for entry in chosen))
+    label = _label(record, (entry["members"] for entry in chosen))
     return style(table, "Test accuracy (%) of hill climbing by decoding", label)
 
 
@@ -344,7 +345,7 @@ def picks(record: dict[str, Any]) -> Styler:
     table = pd.DataFrame(rows, columns=[*names, *metrics.EVERY_ACCURACY])
     shown = pd.concat([table[names], _accuracies(table)], axis=1)
     label = _label(
-        record, (pick["label"] for by in record["picks"].values() for pick in by.values())
+        record, (pick["members"] for by in record["picks"].values() for pick in by.values())
     )
     return style(shown, "Test accuracy (%) by how a result was picked", label)
 
@@ -523,10 +524,12 @@ def _machine(record: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _label(record: dict[str, Any], shown: Iterable[str]) -> str:
-    """Of a table: how much of the list the run drew, and the labels of the results it shows."""
+def _label(record: dict[str, Any], ensembles: Iterable[Iterable[str]]) -> str:
+    """Of a table of ensembles: how much of the list was drawn, and the labels of their members."""
     drawn = provenance.run_label(record["data"]["configurations"])
-    return provenance.joint_label([drawn, *shown])
+    names = dict.fromkeys(itertools.chain.from_iterable(ensembles))
+    own = provenance.members_label({name: record["members"][name] for name in names})
+    return provenance.joint_label([drawn, own])
 
 
 def _signed(number: float) -> str:

@@ -89,6 +89,23 @@ def test_the_label_of_several_runs_says_what_each_says():
     )
 
 
+def test_a_joint_label_has_one_reason_for_epochs_and_one_for_checkpoints():
+    first = "quick run: 5 of 905,684 configurations, at most 5 epochs, started from 11_a/b"
+    second = "quick run: 5 of 905,684 configurations, at most 1 epoch"
+    third = "changed recipe: at most 2,000 epochs, started from 07_c/d (quick run)"
+    assert provenance.joint_label([first, second, first]) == (
+        "quick run: 5 of 905,684 configurations, at most 1 to 5 epochs, started from 11_a/b"
+    )
+    every = (
+        "quick run: 5 of 905,684 configurations, at most 1 to 2,000 epochs, "
+        "started from other runs (quick run)"
+    )
+    assert provenance.joint_label([first, second, third]) == every
+    assert provenance.joint_label([every, second, third]) == every  # of joint labels, too
+    others = first.replace("11_a/b", "other_runs/a")
+    assert provenance.joint_label([first, others]).endswith("started from other runs")
+
+
 def test_the_label_of_members_says_whose_setting_is_whose():
     first = "changed recipe: at most 26 epochs, the fast recipe"
     second = "changed recipe: batch size 1024 instead of 128, at most 80 epochs, the fast recipe"
