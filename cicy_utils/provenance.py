@@ -154,7 +154,7 @@ def environment() -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "packages": packages,
-        "platform": platform.platform(),
+        "platform": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
         "cores": places.cores(),
         "gpu": gpu,

@@ -1,6 +1,7 @@
 """The label of a result names whatever keeps it from being the paper's."""
 
 import json
+import platform
 
 import pandas as pd
 import pytest
@@ -127,6 +128,8 @@ def test_environment_is_ready_for_json():
     assert set(found["packages"]) == set(provenance.PACKAGES)
     assert found["cores"] >= 1
     assert found["processor"]
+    assert platform.system() in found["platform"]
+    assert platform.release() not in found["platform"]  # which is one machine's own
 
 
 def test_merged_labels_are_one_for_each_kind():
