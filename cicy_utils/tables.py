@@ -524,10 +524,10 @@ def _machine(record: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _label(record: dict[str, Any], ensembles: Iterable[Iterable[str]]) -> str:
+def _label(record: dict[str, Any], groups: Iterable[Iterable[str]]) -> str:
     """Of a table of ensembles: how much of the list was drawn, and the labels of their members."""
     drawn = provenance.run_label(record["data"]["configurations"])
-    names = dict.fromkeys(itertools.chain.from_iterable(ensembles))
+    names = dict.fromkeys(itertools.chain.from_iterable(groups))
     own = provenance.members_label({name: record["members"][name] for name in names})
     return provenance.joint_label([drawn, own])
 
