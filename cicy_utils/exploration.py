@@ -52,6 +52,9 @@ _OF_AN_LSTM: dict[str, Recipe] = {
     "fast, Huber delta 1": FAST.changed(huber_delta=1.0),
     "fast, Huber delta 0.1": FAST.changed(huber_delta=0.1),
     "fast, Huber delta 0.01": FAST.changed(huber_delta=0.01),
+    "fast, Huber delta 0.003, loss weights 1 1 2 8": FAST.changed(
+        huber_delta=0.003, loss_weights=(1, 1, 2, 8)
+    ),
     "fast, targets as they are": FAST.changed(scale_targets=False),
     "fast, plateau schedule": FAST.changed(schedule="plateau"),
     "fast, plateau schedule, learning rate 0.003": FAST.changed(

@@ -142,6 +142,21 @@ def test_recipes_are_the_exploration_s_own_table(part, file, model):
     assert set(trials["candidate"]) == set(exploration.CANDIDATES[model])
 
 
+def test_what_the_text_says_of_a_longer_exploration_is_in_its_table():
+    short, longer = (
+        pd.read_csv(ROOT / "results" / "reference" / file)
+        for file in ("recipes.csv", "recipes_longer.csv")
+    )
+    assert between("recipes, longer", REFERENCE) == exploration.markdown(longer)
+    loss = "fast, Huber delta 0.003, loss weights 1 1 2 8"
+    (before, _), (after, seeds) = (
+        exploration.summary(trials).loc[["fast", loss], ["mean", "seeds"]].T.to_numpy()
+        for trials in (short, longer)
+    )
+    assert seeds.tolist() == [3, 3]
+    assert before[0] - before[1] > after[0] - after[1] > 0  # "costs less, and is still no gain"
+
+
 def test_the_few_recipes_of_the_front_page_are_rows_of_that_table():
     trials = pd.read_csv(ROOT / "results" / "reference" / "recipes.csv")
     names = re.findall(r"^\| (\w.*?) \|", between("recipes"), re.MULTILINE)[1:]
