@@ -434,10 +434,8 @@ def test_what_the_text_says_of_the_last_stages_of_the_lstm_is_in_their_files():
     histories = [
         pd.read_csv(ROOT / "results/reference" / stage / "history.csv") for stage in stages[1:]
     ]
-    (shorter, longer), end = (
-        [history["seconds"].agg(["min", "max"]) for history in histories],
-        histories[0].iloc[-1],
-    )
+    shorter, longer = (history["seconds"].agg(["min", "max"]) for history in histories)
+    end = histories[0].iloc[-1]
     assert histories[0]["validation_loss"].idxmin() == len(histories[0]) - 1  # "fell to the end"
     start, middle, final = (accuracies_of(stage, "validation") for stage in stages)
     gains = final - middle
