@@ -34,7 +34,7 @@ POSITIVE = {
 }
 NONE_TOO = ("clip_norm", "max_hours")
 NOT_NEGATIVE = {"min_learning_rate": math.inf, "weight_decay": math.inf, "averaging": 1}
-FLAGS = ("scale_targets", "shuffle")
+FLAGS = {"scale_targets": (), "shuffle": ("ties",)}  # True, False, or one of these
 CHOICES = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES}
 
 
@@ -62,7 +62,9 @@ class TrainConfig:
         loss_weights: of h11, h21, h31 and h22 in the loss; only their ratios matter.
         averaging: decay per step of an exponential average of the weights, which is what is
             validated and kept; 0 for none.
-        shuffle: permute rows and columns of every training matrix at random, anew in each epoch.
+        shuffle: permute rows and columns of every training matrix at random, anew in each epoch:
+            True for all of them, "ties" for those that the order of the list has no reason to
+            tell apart, rows of the same n and columns of the same degree; see ``steps.shuffled``.
         seed: of the order of the batches. The initial weights have their own, see
             ``models.build_model``.
         device: "auto" (a CUDA GPU if there is one), "cpu", "cuda" or "cuda:1".
@@ -92,7 +94,7 @@ class TrainConfig:
     huber_delta: float = 1.0
     loss_weights: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0)
     averaging: float = 0.0
-    shuffle: bool = False
+    shuffle: bool | str = False
     seed: int = 42
     device: str = "auto"
     precision: str = "float32"
@@ -120,9 +122,10 @@ class TrainConfig:
                 below = "" if limit == math.inf else f" and below {limit}"
                 raise ValueError(f"{name} must be a number, at least 0{below}, not {value!r}")
             object.__setattr__(self, name, float(value))
-        for name in FLAGS:
-            if not isinstance(getattr(self, name), bool):
-                raise ValueError(f"{name} must be True or False, not {getattr(self, name)!r}")
+        for name, besides in FLAGS.items():
+            if not isinstance(value := getattr(self, name), bool) and value not in besides:
+                known = " or ".join(map(repr, (True, False, *besides)))
+                raise ValueError(f"{name} must be {known}, not {value!r}")
         for name, known in CHOICES.items():
             if (value := getattr(self, name)) not in known:
                 raise ValueError(f"{name} must be one of {list(known)}, not {value!r}")

@@ -75,6 +75,7 @@ _OF_AN_LSTM: dict[str, Recipe] = {
     "fast, weight decay 0.1": FAST.changed(weight_decay=0.1),
     "fast, weights averaged (0.99)": FAST.changed(averaging=0.99),
     "fast, rows and columns shuffled": FAST.changed(shuffle=True),
+    "fast, ties shuffled": FAST.changed(shuffle="ties"),
     "fast, bfloat16": FAST.changed(precision="bfloat16"),
 }
 # What is tried, by the model that it is tried with.

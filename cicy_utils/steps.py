@@ -47,7 +47,7 @@ def scale(matrices: Tensor) -> Tensor:
     return matrices / MAX_ENTRY
 
 
-def shuffled(matrices: Tensor, generator: torch.Generator) -> Tensor:
+def shuffled(matrices: Tensor, generator: torch.Generator, *, ties: bool = False) -> Tensor:
     """The same manifolds by other matrices: rows and columns with content permuted at random.
 
     Rows and columns of zeros stay where they are.
@@ -55,12 +55,16 @@ def shuffled(matrices: Tensor, generator: torch.Generator) -> Tensor:
     Args:
         matrices: uint8 (N, 16, 20) on the generator's device.
         generator: of the permutations.
+        ties: permute only rows of the same sum with each other, and columns of the same sum, so
+            that the sums along both sides stay as they are.
     """
     for axis in (1, 2):
-        filled = (matrices != 0).any(dim=3 - axis)
-        places = filled.int().argsort(dim=1, descending=True, stable=True)
-        keys = torch.rand(filled.shape, generator=generator, device=matrices.device)
-        drawn = keys.masked_fill(~filled, 2.0).argsort(dim=1, stable=True)
+        sums = matrices.sum(dim=3 - axis)
+        group = sums if ties else sums.clamp(max=1)  # each is permuted within itself
+        places = group.argsort(dim=1, stable=True)
+        keys = torch.rand(group.shape, generator=generator, device=matrices.device)
+        drawn = keys.argsort(dim=1, stable=True)
+        drawn = drawn.gather(1, group.gather(1, drawn).argsort(dim=1, stable=True))
         order = torch.empty_like(places).scatter_(1, places, drawn)
         index = order[:, :, None] if axis == 1 else order[:, None, :]
         matrices = matrices.gather(axis, index.expand_as(matrices))

@@ -451,7 +451,8 @@ class Training:
         self.step.follow.fill_(1.0 if self.epoch == 1 else 1.0 - config.averaging)
         if config.shuffle:
             own = torch.Generator(self.device).manual_seed(config.seed * 1_000_003 + self.epoch)
-            self.training_set.matrices.copy_(steps.shuffled(self.unshuffled, own))
+            ties = config.shuffle == "ties"
+            self.training_set.matrices.copy_(steps.shuffled(self.unshuffled, own, ties=ties))
         batches = self.batches_per_epoch + len(self.validation_batches)
         self.progress.start(self.epoch, batches, self.position)
 

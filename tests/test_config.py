@@ -36,6 +36,8 @@ from cicy_utils.config import NOT_NEGATIVE, POSITIVE, TrainConfig, recipe_of
         ("averaging", 1.0),
         ("scale_targets", 1),
         ("shuffle", None),
+        ("shuffle", 1),
+        ("shuffle", "tie"),
         ("loss_weights", (1, 1, 1)),
         ("loss_weights", 2.0),
         ("loss_weights", (0, 0, 0, 0)),

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from cicy_utils import config, devices, optimizers, prediction, reference, steps, topology
-from cicy_utils.data import load_cicy4
+from cicy_utils.data import LAYOUTS, arrange, load_cicy4
 from cicy_utils.graph import Padded, fixed_sizes, room_for
 from cicy_utils.models import HodgeNetwork, ModelSpec, build_model
 
@@ -58,6 +58,27 @@ def test_shuffling_keeps_the_manifold_and_the_empty_places(cicy4_sample):
     for one, other in zip(matrices[:5], shuffled[:5], strict=True):
         rows = [sorted(tuple(sorted(row.tolist())) for row in m) for m in (one, other)]
         assert rows[0] == rows[1]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_shuffling_ties_keeps_the_sums_where_they_are(cicy4_sample, layout):
+    matrices = arrange(cicy4_sample.matrices[:50], layout)
+    generator = torch.Generator().manual_seed(3)
+    shuffled = steps.shuffled(torch.from_numpy(matrices), generator, ties=True).numpy()
+    assert (shuffled != matrices).any(axis=(1, 2)).mean() > 0.9
+    for axis in (1, 2):
+        np.testing.assert_array_equal(shuffled.sum(axis), matrices.sum(axis))
+    np.testing.assert_array_equal(topology.hodge_numbers_batch(shuffled), cicy4_sample.hodge[:50])
+
+
+def test_every_order_of_ties_is_reached_and_no_other():
+    matrix = torch.zeros(16, 20, dtype=torch.uint8)
+    matrix[3:6, :3] = torch.tensor([[1, 1, 0], [1, 0, 2], [0, 1, 2]])  # sums 2, 3, 3 and 2, 2, 4
+    generator = torch.Generator().manual_seed(5)
+    drawn = steps.shuffled(matrix.expand(4000, 16, 20), generator, ties=True)
+    found, times = np.unique(drawn[:, 3:6, :3].reshape(-1, 9).numpy(), axis=0, return_counts=True)
+    assert found.tolist() == [[1, 1, 0, 0, 1, 2, 1, 0, 2], [1, 1, 0, 1, 0, 2, 0, 1, 2]]
+    assert times.min() > 1800  # of 2,000 on average, with a standard deviation of 32
 
 
 def test_permuting_keeps_manifolds_and_padding(small_list):

@@ -551,6 +551,21 @@ def test_rows_and_columns_are_permuted_anew_in_each_epoch(data, split, tmp_path)
     assert not first & second and not first & stored
 
 
+def test_ties_alone_are_permuted_where_that_is_asked_for(data, split, tmp_path):
+    recorder = Recorder()
+    fit(recorder, data, split, config(max_epochs=2, shuffle="ties"), tmp_path)
+    seen = [(inputs * 6).round().numpy().astype(np.uint8) for inputs in recorder.seen]
+    stored = data.matrices[split.train]
+    first, second = np.concatenate(seen[:3]), np.concatenate(seen[3:])
+
+    def sums(matrices: np.ndarray) -> list[list[int]]:
+        return sorted([*m.sum(axis=0).tolist(), *m.sum(axis=1).tolist()] for m in matrices)
+
+    assert sums(first) == sums(second) == sums(stored)
+    first, second, stored = ({m.tobytes() for m in some} for some in (first, second, stored))
+    assert len(first & second) < len(first) / 2 and len(first & stored) < len(first) / 2
+
+
 def test_validation_takes_all_of_its_batches(data, split, tmp_path, monkeypatch):
     monkeypatch.setitem(training.EVALUATION_BATCH, "cpu", 7)
     test_losses_are_means_over_configurations(data, split, tmp_path)
