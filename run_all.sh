@@ -2,7 +2,7 @@
 # The one entry point. It makes .venv on the first call; `bash run_all.sh help` tells the rest.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
-root=$PWD
+root=$(pwd -P)
 venv=$root/.venv
 stamp=$venv/.cicy4-setup
 torch=torch==2.13.0  # the wheel of this version, for a CPU or for CUDA, is the platform's own choice
@@ -36,6 +36,13 @@ refuse() {
 supported='import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))'
 find_python() {
   local candidate
+  # The commands in an environment that has been moved or copied are those of its old place.
+  if [ -f "$stamp" ]; then
+    case $(sed -n 's/^command = .* -m venv / /p' "$venv/pyvenv.cfg") in
+      "" | *" $venv") ;;
+      *) rm -rf "$venv" ;;
+    esac
+  fi
   # An environment without pip, from another program or from a call that was stopped, gets it.
   "$venv/bin/python" -c 'import pip' >/dev/null 2>&1 ||
     "$venv/bin/python" -m ensurepip >/dev/null 2>&1 || true
@@ -84,8 +91,8 @@ setup() {
   exec 9>&-
 }
 
-is_set_up() {
-  [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]
+is_set_up() { # and its Python, which is that of the system, is still there
+  [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && "$venv/bin/python" -c '' 2>/dev/null
 }
 
 install() {

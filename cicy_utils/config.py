@@ -63,8 +63,8 @@ class TrainConfig:
         averaging: decay per step of an exponential average of the weights, which is what is
             validated and kept; 0 for none.
         shuffle: permute rows and columns of every training matrix at random, anew in each epoch:
-            True for all of them, "ties" for those that the order of the list has no reason to
-            tell apart, rows of the same n and columns of the same degree; see ``steps.shuffled``.
+            True for all of them, "ties" for rows of the same n among each other, and columns of
+            the same degree. What is validated and tested stays in the order of the list.
         seed: of the order of the batches. The initial weights have their own, see
             ``models.build_model``.
         device: "auto" (a CUDA GPU if there is one), "cpu", "cuda" or "cuda:1".

@@ -322,7 +322,7 @@ def _redundant(matrix):
     These are: a column of total degree 1 (a hyperplane); a quadric on P^1, P^2 or P^3 alone
     (two points, P^1, P^1 x P^1); a column that is exactly (1, 1) on P^1 x P^1 or exactly (2, 1)
     on P^1 x P^2 (P^1, P^1 x P^1); two columns on exactly the same two P^2, one of them (1, 1) and
-    the other (1, 2) or (2, 1) (P^1 x P^1).
+    the other (1, 2) or (2, 1) (the surface that (2, 2) on P^1 x P^2 gives, too).
     """
     rows, columns = matrix.shape
     n = ambient_dimensions(matrix)

@@ -181,7 +181,7 @@ def make_figures(run_folder: Path | str, target: Path | str) -> dict[str, Figure
             caption = KINDS[figure.kind]
         if drawn is not None:
             path = target / f"figure_{number:02d}.png"
-            drawn.savefig(path)
+            plots.write(drawn, path)
             made[str(number)] = FigureFile(path, figure.title, caption, label)
     return made
 

@@ -5,7 +5,7 @@ one of four ways, its decoding:
 
 - "raw": each of the four numbers by itself; comparable with the paper.
 - "relation": h22 from the others, h22 = 2 (22 + 2 h11 + 2 h31 - h21), which holds for every
-  Calabi-Yau four-fold (paper, eq. (12)).
+  Calabi-Yau four-fold with h10 = h20 = h30 = 0, as all of the list are (paper, eq. (12)).
 - "relation+chi": besides, h31 from h11, h21 and the Euler number chi, which is a function of the
   configuration matrix alone: chi = 6 (8 + h11 + h31 - h21).
 - "consistent": of all quadruples that obey both relations with that Euler number and can be Hodge

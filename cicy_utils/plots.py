@@ -28,6 +28,7 @@ from matplotlib.ticker import (
     NullFormatter,
 )
 
+from cicy_utils import files
 from cicy_utils.data import HODGE_NAMES, MAX_ENTRY, Cicy4, crop
 
 if TYPE_CHECKING:
@@ -81,8 +82,7 @@ def save(figure: Figure, run_dir: Path | str, name: str) -> HTML:
     from IPython.display import HTML  # only notebooks need it
 
     path = Path(run_dir) / "figures" / f"{name}.png"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    write(figure, path)
     picture = base64.b64encode(path.read_bytes()).decode()
     width = round(figure.get_figwidth() * 96)  # CSS pixels an inch: figures show in their own size
     words = html.escape(figure.get_suptitle() or name.replace("_", " "), quote=True)
@@ -90,6 +90,11 @@ def save(figure: Figure, run_dir: Path | str, name: str) -> HTML:
         f'<img src="data:image/png;base64,{picture}" alt="{words}" '
         f'style="width:{width}px;max-width:100%">'
     )
+
+
+def write(figure: Figure, path: Path) -> None:
+    """Write a figure as a PNG that is whole or absent; OSError where it cannot be written."""
+    files.write_atomically(path, lambda file: figure.savefig(file, format="png"))
 
 
 def configuration_matrices(matrices: Sequence[np.ndarray], titles: Sequence[str]) -> Figure:

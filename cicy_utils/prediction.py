@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -82,7 +83,8 @@ def predict(matrix: ArrayLike, run_dir: str | Path) -> pd.DataFrame:
         matrix: configuration matrix (m, K) of a connected Calabi-Yau four-fold, at most 16 rows
             and 20 columns, both in any order: it is brought into the form of the list and then
             into the layout that the model was trained on. (A matrix with a redundant piece stays
-            as it is, though the list has another for the same manifold.)
+            as it is, though the list has another for the same manifold.) A model that was trained
+            on another copy of the list may know another order: a warning says so.
         run_dir: as for :func:`load_model`.
 
     Returns:
@@ -124,6 +126,7 @@ def predict_many(matrices: Sequence[ArrayLike], run_dir: str | Path) -> pd.DataF
 def _answers(stored: np.ndarray, run_dir: str | Path) -> pd.DataFrame:
     """What a model says of matrices in the form of the list, by number and kind of answer."""
     model, metadata = load_model(run_dir)
+    _warn_of_another_order(model, records.find(run_dir))
     inputs = arrange(stored, metadata["data"]["layout"])
     output = training.predict(model, inputs, device="cpu")
     euler = topology.euler_numbers_batch(stored)
@@ -138,12 +141,26 @@ def _answers(stored: np.ndarray, run_dir: str | Path) -> pd.DataFrame:
     return pd.DataFrame(values.reshape(-1, len(HODGE_NAMES)), index=index, columns=HODGE_NAMES)
 
 
+def _warn_of_another_order(model: HodgeNetwork, run_dir: Path) -> None:
+    """Warn where a network that sees an order of rows and columns may know another than ours."""
+    source = records.found_metrics(_folder(run_dir)).get("data", {}).get("source", "bundled")
+    if source != "bundled" and model.graph is None:
+        warnings.warn(
+            f"{model.name} was trained on {source}, whose rows and columns may come in another "
+            "order than in the list that is bundled, in which it is asked here: it may know better",
+            stacklevel=4,
+        )
+
+
 def _residual_covariance(run_dir: Path) -> np.ndarray | None:
-    folder = run_dir.parent if run_dir.suffix == ".safetensors" else run_dir
     try:
-        return records.residual_covariance(records.read_metrics(folder))
+        return records.residual_covariance(records.read_metrics(_folder(run_dir)))
     except FileNotFoundError:  # trained, and not evaluated yet
         return None
+
+
+def _folder(run_dir: Path) -> Path:
+    return run_dir.parent if run_dir.suffix == ".safetensors" else run_dir
 
 
 def _as_stored(matrix: ArrayLike) -> np.ndarray:

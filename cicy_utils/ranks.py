@@ -40,17 +40,18 @@ derivatives along :math:`v_C` of the polynomials of all such columns b vanish on
 **There is no such direction.** For generic polynomials, those of degree :math:`q_b - e_i` that
 vanish on X' are combinations, with polynomials as coefficients, of the determinants that stand for
 components T of the columns of X', outside the rows of b, with :math:`d_T = -1` (see
-``topology._cohomology``). (Components with :math:`d_T \ge 0` split off, and no set of columns has a
-degree in row i whose cohomology is not that of polynomials, as this row adds up to :math:`n_i`
-only.) So it is enough that along no direction all derivatives are such combinations, and this can
-be counted for all polynomials, generic or not. Let :math:`N_b` be the dimension of the quotient by
-them. The derivative along a direction is onto, and the determinants do not involve :math:`p_b`; so
-for a fixed direction the :math:`p_b` whose derivative is such a combination have codimension
-:math:`N_b`. Where :math:`q_{ib} = 1`, the determinants involve no column that meets row i; of the
-columns with a larger degree one is taken, whose polynomial is chosen last. (What is counted for
-:math:`N_b` bounds it from below for special polynomials, too.) So the conditions on different
-columns add up. If there are more than :math:`n_i`, the dimension of the projective space of
-directions, generic polynomials leave no direction, for any of the finitely many C.
+``topology._cohomology``). (Components with :math:`d_T \ge 0` split off; and as the columns of X'
+add up to :math:`n_i` only in row i, no term of the Koszul complex has a degree below :math:`-n_i`
+there, so that only polynomials occur.) So it is enough that along no direction all derivatives are
+such combinations, and this can be counted for all polynomials, generic or not. Let :math:`N_b` be
+the dimension of the quotient by them. The derivative along a direction is onto, and the
+determinants do not involve :math:`p_b`; so for a fixed direction the :math:`p_b` whose derivative
+is such a combination have codimension :math:`N_b`. Where :math:`q_{ib} = 1`, the determinants
+involve no column that meets row i; of the columns with a larger degree one is taken, whose
+polynomial is chosen last. (What is counted for :math:`N_b` bounds it from below for special
+polynomials, too.) So the conditions on different columns add up. If there are more than
+:math:`n_i`, the dimension of the projective space of directions, generic polynomials leave no
+direction, for any of the finitely many C.
 """
 
 from __future__ import annotations

@@ -29,6 +29,7 @@ from cicy_utils import (
     files,
     metrics,
     models,
+    places,
     prediction,
     provenance,
     records,
@@ -110,7 +111,7 @@ def publish(run_dir: Path | str) -> dict[str, Any]:
 
 def find(folder: Path | str | None = None) -> list[Path]:
     """The folders with published weights; folder: where to look, None for results/reference."""
-    folder = Path(folder or records.project_root() / "results" / "reference")
+    folder = Path(folder or _home())
     return sorted(path.parent for path in folder.glob(f"*/*/{RECORD_FILE}"))
 
 
@@ -210,11 +211,29 @@ def record_check(
 
 
 def stages(folder: Path) -> list[Path]:
-    """The trainings in a run that led to some weights, one from the other, the first one first."""
-    if not (record := records.found_metrics(folder)):
-        return []
-    before = record.get("checkpoint")
-    return [*(stages(folder.parents[1] / before) if before else []), folder]
+    """The trainings that led to some weights, one from the other, the first one first.
+
+    A record names the notebook and the variant that a training went on from, and not the run: that
+    is the same one or, where it has none of that name, the one of the published weights. What
+    cannot be found is left out.
+    """
+    found: list[Path] = []
+    while record := records.found_metrics(folder):
+        found.insert(0, folder)
+        if not (before := record.get("checkpoint")):
+            break
+        known = {stage.resolve() for stage in found}
+        earlier = [run / before for run in (folder.parents[1], _home())]
+        earlier = [stage for stage in earlier if stage.resolve() not in known]
+        if not earlier:
+            break
+        folder = next(filter(records.found_metrics, earlier), earlier[0])
+    return found
+
+
+def _home() -> Path:
+    """The run whose numbers come with the project."""
+    return records.project_root() / "results" / places.REFERENCE
 
 
 def _trained(folder: Path) -> str:
@@ -222,6 +241,8 @@ def _trained(folder: Path) -> str:
     trainings = [records.read_metrics(stage)["training"] for stage in stages(folder)]
     epochs, seconds = ([training[of] for training in trainings] for of in ("epochs", "seconds"))
     device = _device(trainings[-1]["device"])
+    if records.read_metrics(stages(folder)[0]).get("checkpoint"):
+        return f"{epochs[-1]} epochs, {duration(seconds[-1])} on {device}, and others before"
     if len(trainings) == 1:
         return f"{epochs[0]} epochs, {duration(seconds[0])} on {device}"
     return (

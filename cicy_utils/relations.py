@@ -1,7 +1,9 @@
 """What ties the Hodge numbers of a Calabi-Yau four-fold to each other and to its Euler number.
 
 Two relations leave two of the four numbers free, given the Euler number chi, which is a function of
-the configuration matrix. All functions take integers or integer arrays, which must be wide enough.
+the configuration matrix. They are for manifolds with h10 = h20 = h30 = 0, as all of the list are,
+and products with a torus or a K3 surface are not. All functions take integers or integer arrays,
+which must be wide enough.
 """
 
 from __future__ import annotations

@@ -53,8 +53,8 @@ def shuffled(matrices: Tensor, generator: torch.Generator, *, ties: bool = False
     Rows and columns of zeros stay where they are.
 
     Args:
-        matrices: uint8 (N, 16, 20) on the generator's device.
-        generator: of the permutations.
+        matrices: uint8 (N, 16, 20) on any device.
+        generator: of the permutations, on the CPU, so that they are the same on every device.
         ties: permute only rows of the same sum with each other, and columns of the same sum, so
             that the sums along both sides stay as they are.
     """
@@ -62,7 +62,7 @@ def shuffled(matrices: Tensor, generator: torch.Generator, *, ties: bool = False
         sums = matrices.sum(dim=3 - axis)
         group = sums if ties else sums.clamp(max=1)  # each is permuted within itself
         places = group.argsort(dim=1, stable=True)
-        keys = torch.rand(group.shape, generator=generator, device=matrices.device)
+        keys = torch.rand(group.shape, generator=generator).to(matrices.device)
         drawn = keys.argsort(dim=1, stable=True)
         drawn = drawn.gather(1, group.gather(1, drawn).argsort(dim=1, stable=True))
         order = torch.empty_like(places).scatter_(1, places, drawn)

@@ -164,7 +164,7 @@ def fit(
             cannot.
         lease.Held: another process trains in the folder.
         Diverged: a loss is infinite or not a number; the files of the run stay as they were last
-            saved, with numbers only.
+            saved, with numbers only. The model is left as it is then, of no use.
         OutOfTime: ``max_hours`` passed before the first epoch was finished.
         KeyboardInterrupt: Ctrl-C before the first epoch was finished. What was computed is saved,
             unless there was a second one; the same call goes on.
@@ -187,7 +187,7 @@ def fit_many(runs: Sequence[Run]) -> list[FitResult]:
 
     Raises:
         ValueError, lease.Held: as of ``fit``, before anything is trained; or two runs share a
-            folder, or there are too many for a GPU.
+            folder or a model, or there are too many for a GPU.
         Diverged: as of ``fit``, after the other runs are finished.
         OutOfTime, KeyboardInterrupt: as of ``fit``, if any run has not finished an epoch.
     """
@@ -207,6 +207,8 @@ def try_many(runs: Sequence[Run]) -> list[FitResult | NoResult]:
     folders = [run.run_dir.resolve() for run in runs]
     if len(set(folders)) < len(folders):
         raise ValueError(f"two runs share a folder: {', '.join(str(path) for path in folders)}")
+    if len({id(run.model) for run in runs}) < len(runs):  # its weights would have seen both parts
+        raise ValueError("two runs share a model, which both would train: give each its own")
     kinds = [resolve_device(run.config.device, run.config.precision).type for run in runs]
     if kinds.count("cuda") > MOST_SIDE_BY_SIDE:
         raise ValueError(
@@ -450,7 +452,7 @@ class Training:
         self.epoch_learning_rate = self.learning_rate(0)
         self.step.follow.fill_(1.0 if self.epoch == 1 else 1.0 - config.averaging)
         if config.shuffle:
-            own = torch.Generator(self.device).manual_seed(config.seed * 1_000_003 + self.epoch)
+            own = torch.Generator().manual_seed(config.seed * 1_000_003 + self.epoch)
             ties = config.shuffle == "ties"
             self.training_set.matrices.copy_(steps.shuffled(self.unshuffled, own, ties=ties))
         batches = self.batches_per_epoch + len(self.validation_batches)
@@ -589,8 +591,8 @@ def require_finite(loss: float, kind: str, epoch: int) -> None:
     if not math.isfinite(loss):
         kept = "; the run folder keeps the best weights of the epochs before" if epoch > 1 else ""
         raise Diverged(
-            f"the {kind} loss became {loss} in epoch {epoch}{kept}; choose a lower learning rate "
-            "and a new run folder"
+            f"the {kind} loss became {loss} in epoch {epoch}{kept}; choose a lower learning rate, "
+            "a new run folder and a model with other weights than these"
         )
 
 

@@ -180,7 +180,7 @@ class Report:
             raise Refused(
                 f"{self.source}: {len(self.broken):,} of {self.entries:,} entries break a rule, "
                 f"the first is {self.sentence(self.faults.iloc[0])}; list them with `python -m "
-                f"cicy_utils.data check`, leave them out with drop=True"
+                f"cicy_utils.data check`, leave them out with drop=True or by `convert --drop`"
             )
 
 

@@ -258,7 +258,8 @@ plots.save(plots.errors(test, title=f"{title}: test set", label=label), run_dir,
 
 LARGEST_TEXT = r"""Squares let a few large errors rule a mean. These are the largest ones in
 $h^{2,2}$, with the quadruples $(h^{1,1}, h^{2,1}, h^{3,1}, h^{2,2})$. In the complete list the
-largest numbers belong to the smallest matrices, of which it has few and a training set fewer."""
+largest $h^{3,1}$ and $h^{2,2}$ belong to the smallest matrices, of which it has few and a training
+set fewer."""
 
 DECODINGS_TEXT = r"""## Four decodings
 
@@ -302,8 +303,8 @@ The saved weights, and the exact arithmetic of `cicy_utils.topology`, on
 $$\left[\begin{array}{c|cc} 1 & 1 & 1 \\ 5 & 1 & 5 \end{array}\right].$$
 Another matrix takes its place in the cell below: one list for each row, without the $n_r$. This one
 is among the hardest. Few matrices of the list are as small, and few have an $h^{2,2}$ as large, so
-that a network has hardly seen its like. The decodings without $\chi$ may be far off, and the
-others wrong by a little, each of its own."""
+that a network has hardly seen its like. The decodings without $\chi$ (*raw*, *relation*) may be
+far off; the two others have the right Euler number, and may still be wrong, each in its own way."""
 
 RUN_TEXT = """## The run"""
 

@@ -145,7 +145,7 @@ RETRAIN = True  # False: only judge the weights by the test set of the 80 % spli
 CHECKPOINT = None  # folder of the run to start from; None: that of MODEL beside this notebook's
 SEED = 42  # order of the batches
 {HOW}
-MIN_LEARNING_RATE = 1e-7  # the learning rate goes no lower
+MIN_LEARNING_RATE = 1e-7  # where the paper's recipe ends; the fast one goes to zero
 {WHERE}
 RUN_DIR = None  # folder for all results; None: results/interactive/@notebook/<MODEL>-d80"""
 

@@ -30,7 +30,7 @@ from cicy_utils import published, sources
 from cicy_utils.data import MAX_ENTRY, Cicy4, load_cicy4
 from cicy_utils.kaggle_arrays import CONFIGURATIONS, DIRECT, HODGE
 from cicy_utils.published import TEXT_NAME
-from cicy_utils.stopwatch import peak_memory
+from cicy_utils.stopwatch import MIB, Memory, peak_memory
 from cicy_utils.validation import validate
 
 ENTRIES = 6
@@ -92,7 +92,7 @@ def fuzz(
             raise AssertionError("a genuine input was not accepted")
     outcomes: Counter = Counter()
     failures: list[Failure] = []
-    memory = peak_memory()
+    memory = Memory()  # where the system tells: what was taken before does not hide anything
     try:
         for number in range(inputs) if only is None else (only,):
             rng = random.Random(f"{seed}-{number}")
@@ -107,9 +107,9 @@ def fuzz(
                 failures.append(Failure(number, kind, traceback.format_exc()))
             if (seconds := time.perf_counter() - start) > SLOWEST:
                 failures.append(Failure(number, kind, f"it took {seconds:.0f} s"))
-            if peak_memory() - memory > MEMORY:
+            if (grown := memory.peak()) is not None and grown * MIB > MEMORY:
                 failures.append(Failure(number, kind, f"memory grew by more than {MEMORY:,} bytes"))
-                memory = peak_memory()
+                memory = Memory()
             if len(failures) >= 10:
                 break
             if number % 10_000 == 9_999:

@@ -751,6 +751,22 @@ def test_newer_results_make_what_read_them_due_again(tmp_path):
     assert folders.is_done(by_title["14_retraining/LSTM-424-d80"])
 
 
+@pytest.mark.parametrize("only", ["00", "12", "16"])
+def test_another_list_makes_what_read_it_due_again_however_old_it_is(tmp_path, only):
+    """Files that are moved or unpacked keep their time."""
+    shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
+    path = tmp_path / "list.npz"
+    path.write_text("one")
+    os.utime(path, (1.0, 1.0))
+    options = {"only": [only], "overrides": {"SOURCE": str(path)}}
+    (task,) = tasks.plan("smoke", tmp_path / "results" / "try", tmp_path / "notebooks", **options)
+    finish(task, 2.0, scan={"trials": task.settings.get("TRIALS", 0)})
+    assert folders.is_done(task)
+    path.write_text("another")
+    os.utime(path, (1.0, 1.0))
+    assert not folders.is_done(task)
+
+
 def test_predictions_of_published_weights_make_the_ensembles_due_again(tmp_path):
     name = "15_ensembles.ipynb"
     (tmp_path / "notebooks").mkdir()
@@ -879,11 +895,13 @@ def test_what_others_finish_while_there_is_no_room_is_not_run_over(tmp_path, exe
         assert json.loads(theirs.read_text())["settings_fingerprint"] == other.fingerprint
 
 
+@pytest.mark.parametrize("shared", [False, True], ids=["here", "cluster"])
 @pytest.mark.parametrize("looks", [1, 2])
 def test_a_folder_that_another_client_takes_at_that_moment_is_waited_for(
-    looks, tmp_path, executed, monkeypatch
+    looks, shared, tmp_path, executed, monkeypatch
 ):
     """It looked free, and when it is made ready it is not."""
+    monkeypatch.setattr(Crowded, "shared", shared)
     project = Project(tmp_path, {"00_good": GOOD})
     prepare, taken = folders.prepare, iter([False] * (looks - 1) + [True])
 
@@ -918,6 +936,25 @@ def test_a_run_with_other_settings_moves_only_what_it_comes_to(tmp_path):
     assert moved == ["[ 1/3] 00_good", "[ 2/3] 01_good"]
     assert [folders.is_done(task) for task in before] == [False, False, True]
     assert Status.read(before[1].run_dir).state == "pending"
+
+
+def test_what_was_done_is_done_until_its_turn_comes(tmp_path):
+    """A batch with another seed, too, is stopped at once: without it all is as it was."""
+
+    class Stopping(Scripted):
+        def submit(self, task: tasks.Task) -> Future:
+            raise KeyboardInterrupt
+
+    def plan(seeds: str) -> list[tasks.Task]:
+        options = {"only": ["11", "12"], "overrides": {"SEEDS": seeds, "RECIPE": "paper"}}
+        return tasks.plan("smoke", tmp_path / "run", ROOT / "notebooks", **options)
+
+    for task in (before := plan("[42]")):
+        finish(task, 1.0)
+        (task.run_dir / "checkpoint.pt").touch()
+    with pytest.raises(KeyboardInterrupt):
+        runner.run(plan("[42, 43]"), Stopping({}), say=[].append)
+    assert all(map(folders.is_done, before))
 
 
 def test_what_cannot_be_moved_fails_alone(tmp_path, monkeypatch):
@@ -1298,6 +1335,20 @@ def test_run_all_refuses_before_it_installs(arguments, tmp_path):
     assert done.returncode == 2
     assert "usage: bash run_all.sh" in done.stderr
     assert not (clone / ".venv").exists()
+
+
+@pytest.mark.parametrize("place", ["{here}/.venv", "--prompt x {here}/.venv", "/elsewhere/.venv"])
+def test_an_environment_that_has_been_moved_is_made_again(place, tmp_path):
+    shutil.copy(ROOT / "run_all.sh", tmp_path)
+    shutil.copytree(ROOT / "cicy_utils", tmp_path / "cicy_utils")
+    venv, told = tmp_path / ".venv", place.format(here=tmp_path.resolve())
+    venv.mkdir()
+    (venv / "pyvenv.cfg").write_text(
+        f"version = 3.11.7\ncommand = /usr/bin/python3 -m venv {told}\n"
+    )
+    (venv / ".cicy4-setup").touch()
+    subprocess.run(["bash", tmp_path / "run_all.sh", "--profile", "fast"], capture_output=True)
+    assert venv.exists() == ("{here}" in place)
 
 
 @pytest.mark.parametrize("word", command.PARSERS)

@@ -161,10 +161,14 @@ def test_what_is_measured_is_kept_when_a_later_row_fails(tmp_path, monkeypatch):
     assert (content["loading"], content["parser"]) == ([{"seconds": 1.0}], [{"seconds": 2.0}])
 
 
-WITHOUT_NUMBA = """
+WITHOUT_NUMBA = f"""
 import sys
 sys.modules["numba"] = None
-from cicy_utils import benchmark
+from cicy_utils import benchmark, benchmark_training
+from cicy_utils.benchmark_training import Sizes
+benchmark_training.available_devices = lambda: ["cpu"]
+benchmark_training.PAPER_BATCH = 8
+assert list(benchmark_training.benchmark_steps({{"cpu": {TINY!r}}}, 1, []))
 benchmark.main(["--help"])
 """
 

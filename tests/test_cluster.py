@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -58,9 +59,8 @@ def run_as_client(kind: str, root: str, address: str) -> None:
         sys.exit(3)
 
 
-def run_on(project: Project, address: str, said: list[str] | None = None) -> list[str]:
+def run_on(project: Project, address: str, say: Callable[[str], None] = print) -> list[str]:
     """Run a project on a cluster; the states that its notebooks end with."""
-    say = said.append if said is not None else print
     with cluster.connect(address) as found:
         places = workers.Workers(found, say=say)
         return [outcome.state for outcome in runner.run(project.plan(), places, say=say)]
@@ -150,7 +150,7 @@ def test_a_batch_is_spread_over_the_workers(two, tmp_path):
         let_go(project)
         assert process.wait() == 0
     require_done_once(project)
-    assert run_on(project, two.address, said) == ["skipped"] * 3
+    assert run_on(project, two.address, said.append) == ["skipped"] * 3
     assert said[0] == "[ 1/3] 00_long: done before with the same settings"
 
 
@@ -176,16 +176,16 @@ def test_what_a_dead_client_began_is_waited_for_and_not_run_again(two, tmp_path)
     with client(project, two.address) as (process, kernels):
         process.kill()
     assert all(map(is_running, kernels))
-    later = subprocess.Popen(["sh", "-c", 'sleep 3; touch "$@"', "sh", *go_files(project)])
-    assert run_on(project, two.address, said) == ["done"] * 3
-    later.wait()
+
+    def say(line: str) -> None:
+        said.append(line)
+        if "01_long: waits" in line:  # the second of them: it has seen both at work
+            let_go(project)
+
+    assert run_on(project, two.address, say) == ["done"] * 3
     require_done_once(project)
     assert re.fullmatch(r"\[ 1/3\] 00_long: waits, .* in use by process \d+ on .*", said[0])
     assert "[ 1/3] 00_long: done" in said
-
-
-def go_files(project: Project) -> list[Path]:
-    return [project.folder(name) / "go" for name in NAMES[:2]]
 
 
 @pytest.mark.notebooks

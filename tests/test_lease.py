@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from platforms import on_linux
 from small_project import wait_for
 
 from cicy_utils import lease
@@ -95,6 +96,7 @@ def test_an_error_inside_ends_the_lease(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@on_linux
 def test_the_lease_of_a_killed_process_is_free_at_once(tmp_path):
     command = [sys.executable, "-c", HOLDER, tmp_path]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -128,6 +130,7 @@ def test_a_stopped_process_still_holds_its_lease(tmp_path, quick):
             process.kill()
 
 
+@on_linux
 def test_a_process_number_that_is_used_again_is_another_process(tmp_path):
     path = write(tmp_path, **own(pid=os.getpid(), began="1"))
     assert look(path).is_dead
@@ -244,6 +247,7 @@ def test_a_link_whose_success_was_not_told_counts(tmp_path, monkeypatch):
         held.require()
 
 
+@on_linux
 def test_litter_of_the_dead_is_removed(tmp_path):
     path = write(tmp_path, **own(pid=os.getpid(), began="1"))
     litter = path.rename(f"{path}.draft")
@@ -266,6 +270,7 @@ def test_a_draft_that_nobody_has_touched_for_long_is_removed(tmp_path):
         assert new.exists()
 
 
+@on_linux
 def test_litter_is_removed_by_who_takes_over(tmp_path):
     path = write(tmp_path, **own(pid=os.getpid(), began="1"))  # of a process that is over
     litter = Path(shutil.copy(path, f"{path}.draft"))

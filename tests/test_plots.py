@@ -312,6 +312,23 @@ def test_a_climb_marks_where_it_ends():
     assert "quick run: a label" in figure.get_suptitle()
 
 
+def test_a_picture_that_cannot_be_written_leaves_the_one_before(tmp_path, monkeypatch):
+    figure = plots.training_curve(HISTORY, label=LABEL)
+    plots.save(figure, tmp_path, "training_curve")
+    path = tmp_path / "figures" / "training_curve.png"
+    before = path.read_bytes()
+
+    def savefig(file, **options):
+        file.write(before[:100])
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(figure, "savefig", savefig)
+    with pytest.raises(OSError, match="no space left"):
+        plots.save(figure, tmp_path, "training_curve")
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
+
+
 @pytest.mark.parametrize(
     ("rates", "limits"), [([0.01, 0.002, 0.0], (0.0004, 0.05)), ([0.0] * 3, None)]
 )

@@ -74,6 +74,14 @@ def test_the_last_decoding_comes_with_the_residuals(run, tmp_path):
     assert table.loc["consistent"].tolist() == expected[0].tolist()
 
 
+def test_weights_of_another_copy_of_the_list_may_know_another_order(run, tmp_path):
+    shutil.copy(run[0] / checkpoint.WEIGHTS_FILE, tmp_path)
+    (tmp_path / "metrics.json").write_text(json.dumps({"data": {"source": "/lists/own.npz"}}))
+    for place in (tmp_path, tmp_path / checkpoint.WEIGHTS_FILE):
+        with pytest.warns(UserWarning, match=r"was trained on /lists/own.npz, .* another order"):
+            assert predict(MATRIX, place).equals(predict(MATRIX, run[0]))
+
+
 def test_order_and_padding_do_not_matter(run):
     expected = predict(MATRIX, run[0])
     padded = np.zeros((16, 20), dtype=np.uint8)

@@ -294,7 +294,7 @@ def test_what_the_text_says_beside_that_table_is_so():
         f"of those of Ens-80-4: {percent(its_errors).replace(' /', ',')}, so that its lead on "
         f"$h^{{1,1}}$ is {least.iloc[0]:.0f} to {most.iloc[0]:.0f} standard errors of the "
         "difference, and on the others more than ten;",
-        "The three trainings without stages (`fast-51`, `fast-56`, and `fast-58`, which is "
+        "The three trainings of it without stages (`fast-51`, `fast-56`, and `fast-58`, which is "
         "`fast-56` with another seed) lead on $h^{1,1}$ by "
         f"{min(anew):.1f} to {max(anew):.1f} standard errors.",
         f"LSTM-448 (after {epochs_of_training(LSTM)} epochs) falls from "

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -242,6 +243,34 @@ def test_the_table_has_every_decoding(run_dir, capsys):
     ]
     assert "1 epochs" in how
     assert np.all([line.count("|") == table[0].count("|") for line in table])
+
+
+def stage(folder: Path, epochs: int, begun_from: str | None = None) -> Path:
+    """A run folder that tells how long it was trained, and from what on."""
+    folder.mkdir(parents=True)
+    training = {"epochs": epochs, "seconds": 60.0 * epochs, "device": "cpu"}
+    begun = {"checkpoint": begun_from} if begun_from else {}
+    (folder / "metrics.json").write_text(json.dumps({"training": training} | begun))
+    return folder
+
+
+def test_stages_are_found_in_their_own_run_and_then_among_the_published(tmp_path, monkeypatch):
+    """A run may begin from published weights, of its own name too."""
+    monkeypatch.setattr(records, "project_root", lambda: tmp_path)
+    published, mine = tmp_path / "results" / "reference", tmp_path / "results" / "mine"
+    first = stage(published / "11_a" / "fast-1", 5)
+    second = stage(published / "11_a" / "fast-2", 7, "11_a/fast-1")
+    again = stage(mine / "11_a" / "fast-2", 2, "11_a/fast-2")
+    last = stage(mine / "11_a" / "fast-3", 1, "11_a/fast-2")
+    lost = stage(mine / "11_a" / "fast-4", 3, "11_a/fast-9")
+    assert reference.stages(last) == [first, second, again, last]
+    assert reference.stages(lost) == [lost]
+    expected = "the last of 4 stages, 1 of 15 epochs, 60 s of 15 min, on a CPU"
+    assert reference._trained(last) == expected
+    assert reference._trained(lost) == "3 epochs, 3 min on a CPU, and others before"
+    stage(mine / "11_b" / "fast-1", 1, "11_b/fast-2")
+    circle = stage(mine / "11_b" / "fast-2", 1, "11_b/fast-1")
+    assert len(reference.stages(circle)) == 2
 
 
 def test_the_weights_that_come_with_the_project_are_what_they_say():

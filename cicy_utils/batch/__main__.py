@@ -170,6 +170,7 @@ def run(options: argparse.Namespace, root: Path, stack: ExitStack) -> int:
     """The main job; the stack takes what is to be closed after it."""
     # Slow to import, and not installed yet when only the command line is checked.
     from cicy_utils.batch import doctor, estimate, runner, summary, tasks
+    from cicy_utils.batch.report import build
 
     try:
         places = choose_places(options, stack)
@@ -206,8 +207,7 @@ def run(options: argparse.Namespace, root: Path, stack: ExitStack) -> int:
     try:
         with lease.hold(run_dir, "report", wait=REPORT_SECONDS):  # others may end at this moment
             print(summary.summarize(profile, run_dir, outcomes), flush=True)
-            if report(run_dir.name, run_dir.parent):
-                return 1
+            print(f"Report:    {build(run_dir)}", flush=True)
     except (OSError, lease.Held) as error:  # the results are in their folders all the same
         print(f"bash run_all.sh: no table and report could be written: {error}", file=sys.stderr)
         return 1
@@ -252,11 +252,14 @@ def status(run: str | None, results: Path) -> int:
 
 def report(run: str | None, results: Path) -> int:
     """Make the report of a run, of the newest if there is no name; 2 where that is not possible."""
-    from cicy_utils.batch.report import build, newest_run
+    from cicy_utils.batch.report import build, newest_run, require_run
 
     try:
-        page = build(results / (run or newest_run(results)))
-    except OSError as error:
+        run_dir = results / (run or newest_run(results))
+        require_run(run_dir)
+        with lease.hold(run_dir, "report", wait=REPORT_SECONDS):  # a batch may end at this moment
+            page = build(run_dir)
+    except (OSError, lease.Held) as error:
         print(f"bash run_all.sh report: {error}", file=sys.stderr)
         return 2
     print(f"Report:    {page}", flush=True)

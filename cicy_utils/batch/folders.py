@@ -17,9 +17,8 @@ from cicy_utils.batch.tasks import Task, named
 from cicy_utils.records import METRICS_FILE, found_metrics
 
 REPLACED = "replaced"  # results/replaced/ takes the folders of runs made again otherwise
-# Names the task that fills a folder and, of a training, what it began with. Its time stamp is the
-# moment from which on it was filled: one of the file system, as are those of the files that are
-# read.
+# Names the task that fills a folder, and what it began with. Its time stamp is the moment from
+# which on it was filled: one of the file system, as are those of the files that are read.
 BEGUN_FILE = ".begun"
 ORPHAN_SECONDS = 30  # in which a kernel whose runner was killed notices that and ends
 
@@ -52,7 +51,7 @@ def is_done(task: Task) -> bool:
     """Whether a folder holds this very task, finished.
 
     A training that was cut short by its time limit or by hand is not: it can go on. Nor is
-    something that has read a file, if there is a newer one now.
+    something that has read a file, if there is another one now, or a newer one.
     """
     status = Status.read(task.run_dir)
     if status is None or status.state != "done":
@@ -65,7 +64,8 @@ def is_done(task: Task) -> bool:
         metrics = found_metrics(folder)
         if metrics.get("scan", {}).get("trials", 0) < task.settings.get("TRIALS", 0):
             return False
-    return not _outdated(task, task.run_dir)
+    before = {_begun(folder)[1] for folder in task.folders} - {""}
+    return not _outdated(task, task.run_dir) and before <= {_beginning(task)}
 
 
 def prepare(task: Task) -> Path | None:
@@ -153,19 +153,20 @@ def _begun(folder: Path) -> tuple[str, str]:
 
 
 def _beginning(task: Task) -> str:
-    """A digest of what a training reads when it begins: its list, and weights to go on from.
+    """A digest of what a task reads when it begins: its list, and weights to go on from.
 
-    Of weights that could be chosen from, all count. "" of a task that trains nothing.
+    Of weights that could be chosen from, all count. Of a task that trains nothing only the files
+    that its parameters name, "" where there are none: results of others may move away meanwhile.
     """
-    if not task.model:
-        return ""
     from cicy_utils.checkpoint import find_weights  # slow to import
 
     found = []
-    for path in _read(task):
+    for path in _read(task) if task.model else _given(task):
         if path.name == METRICS_FILE:  # which is written anew when the same weights are judged
             path = find_weights(path.parent) or path
         found.append(files.checksum(path))
+    if not (found or task.model):
+        return ""
     return hashlib.sha256("".join(sorted(found)).encode()).hexdigest()
 
 
@@ -203,6 +204,12 @@ def _read(task: Task) -> Iterator[Path]:
             yield from results.glob(pattern.removeprefix(f"{RESULTS}/"))
         else:
             yield from project.glob(pattern)
+    yield from _given(task)
+
+
+def _given(task: Task) -> Iterator[Path]:
+    """The files that its parameters name: another copy of the list, and weights to go on from."""
+    notebooks = task.source.parent
     paths: list[Path] = []
     if source := task.settings.get("SOURCE"):
         paths += named(source, notebooks)

@@ -37,7 +37,7 @@ class Places(Protocol):
 
     Attributes:
         word: what is said of a task that was given to one of them.
-        shared: whether others may be at work on the same folders, so that one waits for them.
+        shared: whether others may be at work on the same folders when a batch begins.
     """
 
     word: str
@@ -113,7 +113,8 @@ def run(
 
     What is done with the same settings and the same source is skipped. A folder made with other
     settings is moved to results/replaced/ when its task begins, so that nothing is lost, and a run
-    that is stopped leaves what it has not come to as it was.
+    that is stopped leaves what it has not come to as it was. A folder that another process has
+    taken in the meantime is waited for.
 
     Args:
         tasks: in an order in which they can be run.
@@ -123,7 +124,8 @@ def run(
 
     Raises:
         KeyboardInterrupt: after what runs has been stopped and its state written.
-        ValueError: another process is at work on one of the folders, and places are not shared.
+        ValueError: another process is at work on one of the folders when the batch begins, and
+            places are not shared.
     """
     for folder in () if places.shared else [folder for task in tasks for folder in task.folders]:
         try:
@@ -175,7 +177,9 @@ class Batch:
                 continue
             try:
                 with folders.held(task):
-                    if not folders.foreign(task):
+                    # What was done, with another seed say, is so until its turn comes.
+                    status = Status.read(task.run_dir)
+                    if not (status and status.state == "done") and not folders.foreign(task):
                         new_status(task, "pending").write(task.run_dir)
             except (OSError, lease.Held) as error:
                 self._note(task, error)
@@ -198,7 +202,7 @@ class Batch:
 
     def _note(self, task: Task, error: OSError | lease.Held) -> None:
         """Remember why a task cannot be run, unless one waits for whoever has its folders."""
-        if not (self.places.shared and isinstance(error, lease.Held)):
+        if not isinstance(error, lease.Held):
             self.broken[task.run_dir] = str(error)
 
     def _begin(self) -> None:
@@ -226,11 +230,9 @@ class Batch:
         for future in wait(self.running, seconds, FIRST_COMPLETED).done:
             task = self.running.pop(future)
             outcome = self.places.outcome(task, future)
-            if outcome.state == HELD and self.places.shared:
-                self.waiting.insert(0, task)  # an attempt that was taken for lost goes on
+            if outcome.state == HELD:  # by another batch, or by an attempt that was taken for lost
+                self.waiting.insert(0, task)
                 continue
-            if outcome.state == HELD:
-                outcome = Outcome(task, "failed", outcome.error)
             self.outcomes[task.run_dir] = outcome
             after = f" after {duration(outcome.seconds)}" if outcome.seconds else ""
             self.say(f"{self._head(task)}: {outcome.state}{after}")
@@ -252,8 +254,8 @@ class Batch:
         return f"[{self.tasks.index(task) + 1:2}/{len(self.tasks)}] {task.title}"
 
     def _is_free(self, task: Task) -> bool:
-        """Whether nobody else is at work on a task, where somebody may be: then it waits."""
-        if not self.places.shared or not (why := folders.in_use(task)):
+        """Whether nobody else is at work on a task; else it waits."""
+        if not (why := folders.in_use(task)):
             return True
         if task.run_dir not in self.awaited:
             self.awaited.add(task.run_dir)
