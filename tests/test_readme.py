@@ -157,6 +157,27 @@ def test_what_the_text_says_of_a_longer_exploration_is_in_its_table():
     assert before[0] - before[1] > after[0] - after[1] > 0  # "costs less, and is still no gain"
 
 
+def test_what_the_text_says_of_ties_is_in_the_tables():
+    files = ("recipes.csv", "recipes_longer.csv", "recipes_longest.csv")
+    tables = [pd.read_csv(ROOT / "results" / "reference" / file) for file in files]
+    assert between("recipes, longest", REFERENCE) == exploration.markdown(tables[-1])
+    summaries = [exploration.summary(trials) for trials in tables]
+    assert all((table["seeds"] == 3).all() for table in summaries)
+    fast, ties = ([t["mean"][name] for t in summaries] for name in ("fast", "fast, ties shuffled"))
+    five, twenty, sixty = (one - other for one, other in zip(ties, fast, strict=True))
+    assert (
+        f"costs {-five:.1f} points of the mean in 5 epochs and {-twenty:.1f} in 20, and gains "
+        f"{sixty:.1f} in 60"
+    ) in REFERENCE_WORDS
+    assert abs(fast[2] - fast[1]) < 0.5  # "does nothing more for *fast*"
+    for page in (WORDS, REFERENCE_WORDS):
+        assert "all of" in page and "on $h^{1,1}$ and $h^{2,1}$" in page
+    gains = summaries[-1].loc["fast, ties shuffled"] - summaries[-1].loc["fast"]
+    assert [gains[name] > 0 for name in ACCURACIES] == [True, True, False, False]
+    assert f"gains {sixty:.1f} points of the mean in 60 epochs" in WORDS
+    assert f"and costs {-five:.1f} in 5;" in WORDS
+
+
 def test_the_few_recipes_of_the_front_page_are_rows_of_that_table():
     trials = pd.read_csv(ROOT / "results" / "reference" / "recipes.csv")
     names = re.findall(r"^\| (\w.*?) \|", between("recipes"), re.MULTILINE)[1:]

@@ -225,6 +225,7 @@ def test_hodge_numbers_are_symbols(site):
 
 def test_quick_is_said_everywhere(page, site):
     assert "A quick run shows that everything works; its accuracies claim nothing." in page.text
+    assert "Rows with the same numbers are of networks that have learned one answer" in page.text
     text = site.read_text(encoding="utf-8")
     for part in re.split(r'<(?=section class="grid"|figure id)', text)[1:]:
         if "no result yet" not in part:
