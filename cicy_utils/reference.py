@@ -238,10 +238,11 @@ def _home() -> Path:
 
 def _trained(folder: Path) -> str:
     """How long some weights were trained, and where."""
-    trainings = [records.read_metrics(stage)["training"] for stage in stages(folder)]
+    found = [records.read_metrics(stage) for stage in stages(folder)]
+    trainings = [record["training"] for record in found]
     epochs, seconds = ([training[of] for training in trainings] for of in ("epochs", "seconds"))
     device = _device(trainings[-1]["device"])
-    if records.read_metrics(stages(folder)[0]).get("checkpoint"):
+    if found[0].get("checkpoint"):  # which is not at hand
         return f"{epochs[-1]} epochs, {duration(seconds[-1])} on {device}, and others before"
     if len(trainings) == 1:
         return f"{epochs[0]} epochs, {duration(seconds[0])} on {device}"
