@@ -36,17 +36,10 @@ refuse() {
 supported='import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))'
 find_python() {
   local candidate
-  # The commands in an environment that has been moved or copied are those of its old place.
-  if [ -f "$stamp" ]; then
-    case $(sed -n 's/^command = .* -m venv / /p' "$venv/pyvenv.cfg") in
-      "" | *" $venv") ;;
-      *) rm -rf "$venv" ;;
-    esac
-  fi
   # An environment without pip, from another program or from a call that was stopped, gets it.
-  "$venv/bin/python" -c 'import pip' >/dev/null 2>&1 ||
+  is_moved || "$venv/bin/python" -c 'import pip' >/dev/null 2>&1 ||
     "$venv/bin/python" -m ensurepip >/dev/null 2>&1 || true
-  if "$venv/bin/python" -c 'import pip' >/dev/null 2>&1; then
+  if ! is_moved && "$venv/bin/python" -c 'import pip' >/dev/null 2>&1; then
     if "$venv/bin/python" -c "$supported"; then
       echo "$venv/bin/python"
       return
@@ -64,6 +57,14 @@ find_python() {
   echo "bash run_all.sh: Python 3.11, 3.12 or 3.13 with its venv module is needed" \
     "(on Debian and Ubuntu: the package python3-venv)" >&2
   return 1
+}
+
+# Whether .venv was made here and then moved or copied: its commands are those of its old place.
+is_moved() {
+  [ -f "$stamp" ] || return 1
+  case $(sed -n 's/^command = .* -m venv / /p' "$venv/pyvenv.cfg") in
+    "" | *" $venv") return 1 ;;
+  esac
 }
 
 # What an installation depends on: the pins, the package's metadata and where the clone lies.

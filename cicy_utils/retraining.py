@@ -41,6 +41,12 @@ class Checkpoint:
         """Notebook and variant of the run: "11_lstm_448/fast-42"."""
         return records.place(self.folder)
 
+    @property
+    def change(self) -> str:
+        """What the label of a training says that goes on from these weights."""
+        kind = self.record.get("label", "").split(":")[0]
+        return f"started from {self.name}{f' ({kind})' if kind else ''}"
+
     def copy_to(self, model: HodgeNetwork) -> None:
         """Give these weights to a network, which must be of the same kind; else a ValueError."""
         if model.settings != self.model.settings:
@@ -201,8 +207,7 @@ def run(
     expected = recipes.expected(recipe, model.name)
     expected["recipe"] |= RETRAINING
     if before["label"]:
-        kind = before["label"].split(":")[0]
-        expected["changes"].append(f"started from {checkpoint.name} ({kind})")
+        expected["changes"].append(checkpoint.change)
     return evaluation.evaluate_run(
         model,
         data,

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cicy_utils import checkpoint, evaluation, models, places, provenance, recipes, records
+from cicy_utils import checkpoint, evaluation, models, places, recipes, records
 from cicy_utils.config import TrainConfig
 from cicy_utils.data import Cicy4
 from cicy_utils.devices import resolve_device
@@ -70,10 +70,7 @@ def train(
     require_startable(runs)
     expected = recipes.expected(recipe, name)
     if start is not None:
-        quick = start.record.get("label", "").startswith(provenance.QUICK)
-        expected["changes"].append(
-            f"started from {start.name}{f' ({provenance.QUICK})' if quick else ''}"
-        )
+        expected["changes"].append(start.change)
     allowed = places.training_hours(config.max_hours)
     deadline = math.inf if allowed is None else time.monotonic() + allowed * 3600
     done, failures = {}, []
